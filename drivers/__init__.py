@@ -1,0 +1,1 @@
+"""Hardware ports and their implementations. The only package that imports hardware libraries."""

@@ -1,0 +1,210 @@
+"""What the gate agent asks of hardware: one small interface per port, and the errors they may raise.
+
+Times are seconds on the monotonic clock of the process unless a name says otherwise. Messages are whole session messages;
+BLE chunk framing and NFC ENVELOPE chaining live under `Link` and nowhere else. Everything here is called from one asyncio
+loop; a driver keeps its blocking library in a thread or a worker process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+
+class Carrier(StrEnum):
+    """How the presentation travelled."""
+
+    BLE = "ble"
+    NFC = "nfc"
+    QR = "qr"
+
+
+class Direction(StrEnum):
+    """Direction of passage through an access point (ONVIF: from/to area)."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class DriverError(Exception):
+    """The device is absent, failed or refused a command. The supervisor restarts the driver with back-off."""
+
+
+class LinkError(Exception):
+    """The exchange with one phone ended without a result. Never a fault of the device."""
+
+
+class LinkLostError(LinkError):
+    """The phone went out of the field, disconnected or stopped answering at link level."""
+
+
+class LinkTimeoutError(LinkError):
+    """The phone is there but sent no complete message within the time given."""
+
+
+class LinkProtocolError(LinkError):
+    """The phone broke the rules of the link (bad chunk prefix, wrong tag, over a limit)."""
+
+
+class LinkEndedError(LinkError):
+    """The phone ended the session in good order (BLE State 0x02)."""
+
+
+class Link(Protocol):
+    """One open channel to one phone."""
+
+    @property
+    def carrier(self) -> Carrier: ...
+
+    @property
+    def last_byte_at(self) -> float:
+        """Monotonic time at which the last byte of the newest received message arrived."""
+        ...
+
+    async def send(self, message: bytes) -> None:
+        """Send one whole message. Raises LinkError."""
+        ...
+
+    async def receive(self, timeout: float) -> bytes:
+        """Wait at most `timeout` seconds for one whole message. Raises LinkError."""
+        ...
+
+    async def close(self) -> None:
+        """End the exchange. May take seconds (BlueZ); never raises; never awaited before a lane opens."""
+        ...
+
+
+class BleCentral(Protocol):
+    """Reader as GATT client (mdoc peripheral server mode, ISO/IEC 18013-5 8.3.3.1.1)."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def connect(self, service: UUID, timeout: float) -> Link:
+        """Find the phone that advertises `service`, connect, subscribe and write State = start. Raises LinkError."""
+        ...
+
+
+class NfcCard(Protocol):
+    """One card or phone in the field, activated to ISO-DEP."""
+
+    @property
+    def present_since(self) -> float: ...
+
+    @property
+    def max_command(self) -> int:
+        """Longest C-APDU in bytes that reader and card carry in one piece."""
+        ...
+
+    @property
+    def max_response(self) -> int: ...
+
+    async def transceive(self, command: bytes) -> bytes:
+        """One C-APDU out, one R-APDU (with SW1 SW2) back. Raises LinkError."""
+        ...
+
+    async def release(self) -> None:
+        """Deselect and wait until the field is empty again. Never raises."""
+        ...
+
+
+class NfcReader(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def cards(self) -> AsyncIterator[NfcCard]:
+        """Cards as they enter the field, one at a time; the next after `release()`. Raises DriverError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSeen:
+    """One QR code read from one camera frame."""
+
+    payload: bytes
+    """Bytes of the code as read (ASCII for every format the gate accepts)."""
+    seen_at: float
+    """Monotonic time at which the frame was taken."""
+    decoded_at: float
+    decoder: str
+    """`zxing` or `zbar`."""
+
+
+class Camera(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def codes(self) -> AsyncIterator[CodeSeen]:
+        """Codes as they are read; a code held before the camera is reported again at most once a second.
+        Raises DriverError when the camera or its worker has failed."""
+        ...
+
+
+class LaneSignal(StrEnum):
+    """Inputs of a lane (access-control practice: A entry side, M barrier line, B exit side, C barrier contact)."""
+
+    BEAM_A = "beam_a"
+    BEAM_M = "beam_m"
+    BEAM_B = "beam_b"
+    CONTACT = "contact"
+    FIRE = "fire"
+    RELAY_IN = "relay_in"
+    RELAY_OUT = "relay_out"
+
+
+@dataclass(frozen=True, slots=True)
+class LaneInput:
+    signal: LaneSignal
+    active: bool
+    at: float
+    """Monotonic time at which the change was seen."""
+
+
+class LaneHardware(Protocol):
+    """Relay outputs and sensor inputs of one lane. Outputs are at rest level before `start` returns."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def pulse(self, direction: Direction, milliseconds: int) -> float:
+        """Energise the relay of `direction`; the pulse is timed by the hardware, so that a killed agent leaves nothing open.
+        Returns the monotonic time of the relay's confirmation. Raises DriverError."""
+        ...
+
+    def inputs(self) -> AsyncIterator[LaneInput]:
+        """First the present level of every input, then each change. Raises DriverError."""
+        ...
+
+
+class Light(StrEnum):
+    IDLE = "idle"
+    WAIT = "wait"
+    GREEN = "green"
+    RED = "red"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What the person at the lane sees and hears. No name, no number: only what to do."""
+
+    light: Light
+    ko: str
+    en: str
+
+
+class Signal(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def show(self, message: Message) -> None:
+        """Show light, text and sound. Raises DriverError."""
+        ...

@@ -1,0 +1,271 @@
+"""COSE (RFC 9052, 9053): Sign1 and Mac0 as mdoc uses them, keys, and the algorithms that are allowed.
+
+Algorithm and key curve must fit each other; the algorithm is read from the protected header only (18013-5 9.1.2.4).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
+
+from mdoc import cbor
+from mdoc.errors import MalformedError
+
+ALG = 1
+CRIT = 2
+KID = 4
+TYP = 16
+X5CHAIN = 33
+"""Header labels (RFC 9052 table 3, RFC 9360, RFC 9596)."""
+HMAC_256 = 5
+ES256 = -7
+TAG_MAC0, TAG_SIGN1 = 17, 18
+
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class _EcAlgorithm:
+    hash: hashes.HashAlgorithm
+    curves: frozenset[str]
+
+
+_NIST = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
+_EC_ALGORITHMS: Mapping[int, _EcAlgorithm] = {
+    # RFC 9053 table 1 ties no curve to the hash; 18013-5 table B.2 pairs them, Brainpool of the same strength included.
+    -7: _EcAlgorithm(hashes.SHA256(), frozenset({"secp256r1", "brainpoolP256r1"})),
+    -35: _EcAlgorithm(hashes.SHA384(), frozenset({"secp384r1", "brainpoolP320r1", "brainpoolP384r1"})),
+    -36: _EcAlgorithm(hashes.SHA512(), frozenset({"secp521r1", "brainpoolP512r1"})),
+    # Fully specified (RFC 9864).
+    -9: _EcAlgorithm(hashes.SHA256(), frozenset({"secp256r1"})),
+    -48: _EcAlgorithm(hashes.SHA384(), frozenset({"secp384r1"})),
+    -49: _EcAlgorithm(hashes.SHA512(), frozenset({"secp521r1"})),
+    -261: _EcAlgorithm(hashes.SHA256(), frozenset({"brainpoolP256r1"})),
+    -262: _EcAlgorithm(hashes.SHA384(), frozenset({"brainpoolP320r1"})),
+    -263: _EcAlgorithm(hashes.SHA384(), frozenset({"brainpoolP384r1"})),
+    -264: _EcAlgorithm(hashes.SHA512(), frozenset({"brainpoolP512r1"})),
+}
+_ED25519, _ED448 = frozenset({-8, -50}), frozenset({-8, -51})
+_CURVES: Mapping[int, ec.EllipticCurve] = {
+    1: ec.SECP256R1(),
+    2: ec.SECP384R1(),
+    3: ec.SECP521R1(),
+    256: ec.BrainpoolP256R1(),
+    258: ec.BrainpoolP384R1(),
+    259: ec.BrainpoolP512R1(),
+}
+_CURVE_NUMBERS = {curve.name: number for number, curve in _CURVES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Sign1:
+    """COSE_Sign1: [protected bstr, unprotected map, payload bstr / nil, signature bstr]."""
+
+    protected_raw: bytes
+    protected: Mapping[Any, Any]
+    unprotected: Mapping[Any, Any]
+    payload: bytes | None
+    signature: bytes
+
+    @property
+    def algorithm(self) -> object:
+        return self.protected.get(ALG)
+
+
+@dataclass(frozen=True, slots=True)
+class Mac0:
+    """COSE_Mac0: [protected bstr, unprotected map, payload bstr / nil, tag bstr]."""
+
+    protected_raw: bytes
+    protected: Mapping[Any, Any]
+    unprotected: Mapping[Any, Any]
+    payload: bytes | None
+    tag: bytes
+
+
+def _parts(value: Any, tag: int, what: str) -> tuple[bytes, dict[Any, Any], dict[Any, Any], bytes | None, bytes]:
+    if type(value) is cbor.Tag and value.number == tag:
+        value = value.value
+    if type(value) is not list or len(value) != 4:
+        raise MalformedError(f"{what}: an array of four is expected")
+    protected_raw, unprotected, payload, proof = value
+    if (
+        type(protected_raw) is not bytes
+        or type(unprotected) is not dict
+        or not (payload is None or type(payload) is bytes)
+        or type(proof) is not bytes
+    ):
+        raise MalformedError(f"{what}: bstr, map, bstr or nil, bstr are expected")
+    protected = cbor.decode_map(protected_raw) if protected_raw else {}
+    for label in protected:
+        if label in unprotected:
+            raise MalformedError(f"{what}: a header in both buckets")
+    if CRIT in protected or CRIT in unprotected:
+        # No header of ours is critical, so whatever is listed there is one we do not understand (RFC 9052 3.1).
+        raise MalformedError(f"{what}: critical header")
+    if protected and ALG in protected and type(protected[ALG]) is not int:
+        raise MalformedError(f"{what}: algorithm is not a whole number")
+    return protected_raw, protected, unprotected, payload, proof
+
+
+def parse_sign1(value: Any, what: str = "COSE_Sign1") -> Sign1:
+    """From a decoded CBOR item, tagged 18 or not. Raises MalformedError."""
+    return Sign1(*_parts(value, TAG_SIGN1, what))
+
+
+def parse_mac0(value: Any, what: str = "COSE_Mac0") -> Mac0:
+    """From a decoded CBOR item, tagged 17 or not. Raises MalformedError."""
+    return Mac0(*_parts(value, TAG_MAC0, what))
+
+
+def _bstr(value: bytes) -> bytes:
+    return cbor.head(2, len(value)) + value
+
+
+def signature_structure(protected_raw: bytes, payload: bytes, aad: bytes = b"") -> bytes:
+    """Sig_structure of a Sign1 (RFC 9052 4.4)."""
+    return b"\x84\x6aSignature1" + _bstr(protected_raw) + _bstr(aad) + _bstr(payload)
+
+
+def mac_structure(protected_raw: bytes, payload: bytes, aad: bytes = b"") -> bytes:
+    """MAC_structure of a Mac0 (RFC 9052 6.3)."""
+    return b"\x84\x64MAC0" + _bstr(protected_raw) + _bstr(aad) + _bstr(payload)
+
+
+def verify_signature(key: PublicKey, algorithm: object, signature: bytes, message: bytes) -> bool:
+    """True if `algorithm` is allowed, fits the key's curve, and the signature over `message` is good."""
+    if type(algorithm) is not int:
+        return False
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            known = _EC_ALGORITHMS.get(algorithm)
+            if known is None or key.curve.name not in known.curves:
+                return False
+            size = (key.curve.key_size + 7) // 8
+            if len(signature) != 2 * size:
+                return False
+            der = encode_dss_signature(int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big"))
+            key.verify(der, message, ec.ECDSA(known.hash))
+        elif isinstance(key, ed25519.Ed25519PublicKey):
+            if algorithm not in _ED25519:
+                return False
+            key.verify(signature, message)
+        else:
+            if algorithm not in _ED448:
+                return False
+            key.verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def verify_sign1(sign1: Sign1, key: PublicKey, *, detached: bytes | None = None) -> bool:
+    """Check a Sign1 over its attached payload, or over `detached`.
+
+    With `detached` an attached payload must be absent or equal: it is never used in place of the expected bytes, which
+    would accept a signature made for another session.
+    """
+    payload = sign1.payload
+    if detached is not None:
+        if payload is not None and payload != detached:
+            return False
+        payload = detached
+    if payload is None:
+        return False
+    return verify_signature(key, sign1.algorithm, sign1.signature, signature_structure(sign1.protected_raw, payload))
+
+
+def verify_mac0(mac0: Mac0, key: bytes, detached: bytes) -> bool:
+    """Check a Mac0 with HMAC-256/256 over the detached payload."""
+    if mac0.protected.get(ALG) != HMAC_256 or (mac0.payload is not None and mac0.payload != detached):
+        return False
+    expected = hmac.digest(key, mac_structure(mac0.protected_raw, detached), "sha256")
+    return hmac.compare_digest(expected, mac0.tag)
+
+
+def sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+    """Raw r || s with the hash that belongs to the key's curve."""
+    der = key.sign(message, ec.ECDSA(_NIST[key.curve.name]))
+    r, s = decode_dss_signature(der)
+    size = (key.curve.key_size + 7) // 8
+    return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+
+
+def algorithm_for(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> int:
+    """The signing algorithm for a NIST curve."""
+    return {"secp256r1": -7, "secp384r1": -35, "secp521r1": -36}[key.curve.name]
+
+
+def build_sign1(
+    key: ec.EllipticCurvePrivateKey,
+    payload: bytes,
+    *,
+    detached: bool = False,
+    protected: Mapping[int, Any] | None = None,
+    unprotected: Mapping[int, Any] | None = None,
+) -> list[Any]:
+    """A Sign1 as an array ready for cbor.encode; the algorithm is added to the protected header."""
+    protected_raw = cbor.encode({ALG: algorithm_for(key), **(protected or {})})
+    signature = sign(key, signature_structure(protected_raw, payload))
+    return [protected_raw, dict(unprotected or {}), None if detached else payload, signature]
+
+
+def build_mac0(key: bytes, detached: bytes) -> list[Any]:
+    """A Mac0 with a nil payload, as deviceMac wants it (18013-5 9.1.3.5)."""
+    protected_raw = cbor.encode({ALG: HMAC_256})
+    return [protected_raw, {}, None, hmac.digest(key, mac_structure(protected_raw, detached), "sha256")]
+
+
+def public_key(value: Any, what: str = "COSE_Key") -> PublicKey:
+    """A COSE_Key map as a public key. A compressed point (y true or false) is accepted. Raises MalformedError."""
+    if type(value) is not dict:
+        raise MalformedError(f"{what}: a map is expected")
+    kty, crv, x = value.get(1), value.get(-1), value.get(-2)
+    if type(kty) is not int or type(crv) is not int or type(x) is not bytes:
+        raise MalformedError(f"{what}: kty, crv and x are expected")
+    try:
+        if kty == 1 and crv == 6:
+            return ed25519.Ed25519PublicKey.from_public_bytes(x)
+        if kty == 1 and crv == 7:
+            return ed448.Ed448PublicKey.from_public_bytes(x)
+        curve = _CURVES.get(crv)
+        if kty != 2 or curve is None:
+            raise MalformedError(f"{what}: key type or curve not supported")
+        y = value.get(-3)
+        if len(x) != (curve.key_size + 7) // 8:
+            raise MalformedError(f"{what}: x has the wrong length")
+        if type(y) is bytes:
+            point = b"\x04" + x + y
+        elif type(y) is bool:
+            point = (b"\x03" if y else b"\x02") + x
+        else:
+            raise MalformedError(f"{what}: y is expected")
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+    except ValueError as error:
+        raise MalformedError(f"{what}: not a point on its curve") from error
+
+
+def ec_public_key(value: Any, what: str = "COSE_Key") -> ec.EllipticCurvePublicKey:
+    """`public_key`, and it must be an EC2 key (ECDH needs one)."""
+    key = public_key(value, what)
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise MalformedError(f"{what}: an EC2 key is expected")
+    return key
+
+
+def cose_key(key: ec.EllipticCurvePublicKey, *, compressed: bool = False) -> dict[int, Any]:
+    """COSE_Key map of an EC2 key."""
+    numbers = key.public_numbers()
+    size = (key.curve.key_size + 7) // 8
+    y: Any = bool(numbers.y & 1) if compressed else numbers.y.to_bytes(size, "big")
+    return {1: 2, -1: _CURVE_NUMBERS[key.curve.name], -2: numbers.x.to_bytes(size, "big"), -3: y}

@@ -1,0 +1,23 @@
+"""Every exception that leaves this package. A security failure is a verdict (mdoc.verify), not an exception."""
+
+from __future__ import annotations
+
+
+class MdocError(Exception):
+    """Base of all errors of this package."""
+
+
+class MalformedError(MdocError):
+    """Bytes that break the structure or a limit. The message names the place, never the content."""
+
+
+class SessionError(MdocError):
+    """A session message that does not decrypt, is out of order or carries an error status (18013-5 9.1.1.4)."""
+
+
+class HolderDeclinedError(MdocError):
+    """The holder's side ended the session without data (status 20, 18013-5 table 20)."""
+
+
+class TrustError(MdocError):
+    """Trust data (issuer, list, status) that cannot be used. The message names the file or entry."""

@@ -1,0 +1,24 @@
+"""Every limit of the parsers, in one place, each with its reason. Checked before anything expensive."""
+
+MAX_MESSAGE = 256 * 1024
+"""Bytes of one session message or device response. A portrait takes 15 to 60 kB."""
+MAX_DEPTH = 16
+"""Nested arrays, maps and tags. A device response needs 9; element values may nest a little."""
+MAX_ITEMS = 4096
+"""Array entries plus map keys and values announced in one decode."""
+MAX_INT_KEYED_MAP = 512
+"""Entries of a map with whole-number keys: Python's hash of an int is its value, so keys can be made to collide.
+valueDigests of the largest known mDL has about 60."""
+MAX_ENGAGEMENT = 2048
+"""Bytes of a DeviceEngagement. The fullest seen has about 200."""
+MAX_RANDOM = 128
+"""Bytes of IssuerSignedItem.random; at least 16 are required (9.1.2.5)."""
+MIN_RANDOM = 16
+MAX_CERTIFICATE = 4096
+"""Bytes of one DER certificate; also bounds the work of an RSA or large-curve key."""
+MAX_CHAIN = 3
+"""Certificates in an x5chain."""
+MAX_STATUS_LIST = 4 * 1024 * 1024
+"""Bytes of an unpacked status list: 32 million one-bit entries, 250 times the 130,000 holders foreseen."""
+MAX_QR_PASS = 1024
+"""Characters of a QR pass; version 14 at level M holds 528 alphanumeric ones."""

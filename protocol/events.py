@@ -1,0 +1,152 @@
+"""Door events: CloudEvents 1.0 JSON, one record of the gate's hash-chained journal each.
+
+The exact bytes built here are what the journal keeps, what travels and what is hashed; nothing re-encodes them. `prevhash`
+(a CloudEvents extension attribute) is the SHA-256 of the record before it in hex, so the chain is inside the bytes.
+Rule: no field of any event may name, number or link a person. See docs/events.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from protocol.clock import rfc3339
+
+SPEC_VERSION = "1.0"
+"""CloudEvents version."""
+TYPE_PREFIX = "gwanmun."
+GENESIS = "0" * 64
+"""`prevhash` of the first record of a storage epoch."""
+MAX_RECORD_BYTES = 8192
+
+
+class Kind(StrEnum):
+    """The event table: every name the product can raise."""
+
+    GATE_BOOT = "gate.boot"
+    GATE_STOPPED = "gate.stopped"
+    ACCESS_GRANTED = "access.granted"
+    ACCESS_DENIED = "access.denied"
+    ACCESS_UNREADABLE = "access.unreadable"
+    LANE_OPENED = "lane.opened"
+    LANE_FAULT = "lane.fault"
+    PASSAGE_COMPLETED = "passage.completed"
+    PASSAGE_NOT_TAKEN = "passage.not_taken"
+    PASSAGE_UNKNOWN = "passage.unknown"
+    ALARM_FORCED = "alarm.forced"
+    ALARM_FORCED_CLEARED = "alarm.forced.cleared"
+    DEVICE_DEGRADED = "device.degraded"
+    DEVICE_RESTORED = "device.restored"
+    TRUST_APPLIED = "trust.applied"
+    TRUST_REJECTED = "trust.rejected"
+    LOG_GAP = "log.gap"
+
+
+DECISIONS = frozenset({Kind.ACCESS_GRANTED, Kind.ACCESS_DENIED})
+
+
+class EventError(ValueError):
+    """A payload that is not one of our events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One parsed event. `raw` holds the bytes as received."""
+
+    gate: str
+    epoch: str
+    seq: int
+    kind: Kind
+    time: str
+    prevhash: str
+    data: Mapping[str, Any]
+    raw: bytes
+
+    @property
+    def id(self) -> str:
+        return event_id(self.gate, self.epoch, self.seq)
+
+    @property
+    def hash(self) -> str:
+        return record_hash(self.raw)
+
+
+def event_id(gate: str, epoch: str, seq: int) -> str:
+    return f"{gate}/{epoch}/{seq}"
+
+
+def record_hash(raw: bytes) -> str:
+    """SHA-256 of the record's exact bytes, hex."""
+    return hashlib.sha256(raw).hexdigest()
+
+
+def build(
+    *, site: str, gate: str, epoch: str, seq: int, kind: Kind, time: datetime, prevhash: str, data: Mapping[str, Any]
+) -> bytes:
+    """One record: UTF-8 JSON without white space. Raises EventError if it would pass MAX_RECORD_BYTES."""
+    raw = json.dumps(
+        {
+            "specversion": SPEC_VERSION,
+            "id": event_id(gate, epoch, seq),
+            "source": f"/{site}/{gate}",
+            "type": TYPE_PREFIX + kind,
+            "time": rfc3339(time),
+            "datacontenttype": "application/json",
+            "prevhash": prevhash,
+            "data": dict(data),
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+        allow_nan=False,
+    ).encode()
+    if len(raw) > MAX_RECORD_BYTES:
+        raise EventError(f"record of {len(raw)} bytes, at most {MAX_RECORD_BYTES}")
+    return raw
+
+
+def parse(raw: bytes) -> Event:
+    """Read one record strictly. Raises EventError."""
+    if len(raw) > MAX_RECORD_BYTES:
+        raise EventError(f"record of {len(raw)} bytes, at most {MAX_RECORD_BYTES}")
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise EventError(f"not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise EventError("not a JSON object")
+
+    def text(key: str) -> str:
+        value = body.get(key)
+        if not isinstance(value, str) or not value:
+            raise EventError(f"{key}: a non-empty string is expected")
+        return value
+
+    if text("specversion") != SPEC_VERSION:
+        raise EventError("specversion: 1.0 is expected")
+    parts = text("id").split("/")
+    if len(parts) != 3 or not all(parts) or not (parts[2].isascii() and parts[2].isdigit()):
+        raise EventError("id: gate/epoch/sequence is expected")
+    seq = int(parts[2]) if len(parts[2]) <= 19 else 0
+    if not 1 <= seq < 2**63:
+        raise EventError("id: the sequence is a positive 64-bit number")
+    name = text("type")
+    try:
+        kind = Kind(name.removeprefix(TYPE_PREFIX))
+    except ValueError:
+        raise EventError("type: not an event of this product") from None
+    if name != TYPE_PREFIX + kind:
+        raise EventError(f"type: {TYPE_PREFIX} is expected before the name")
+    prevhash = text("prevhash")
+    if len(prevhash) != 64 or set(prevhash) - set("0123456789abcdef"):
+        raise EventError("prevhash: 64 hex digits are expected")
+    data = body.get("data")
+    if not isinstance(data, dict):
+        raise EventError("data: an object is expected")
+    return Event(
+        gate=parts[0], epoch=parts[1], seq=seq, kind=kind, time=text("time"), prevhash=prevhash, data=data, raw=raw
+    )

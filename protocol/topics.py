@@ -1,0 +1,42 @@
+"""MQTT topics, one leaf per right: a broker ACL line grants each leaf to exactly one writer (deploy/mosquitto)."""
+
+from __future__ import annotations
+
+import re
+
+ROOT = "pacs/1"
+ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""Site and gate names: they stand in topics, file names and certificate common names."""
+
+
+def event(site: str, gate: str) -> str:
+    """Gate writes, QoS 1, not retained: one journal record."""
+    return f"{ROOT}/{site}/{gate}/evt"
+
+
+def state(site: str, gate: str) -> str:
+    """Gate writes, QoS 1, retained: lanes and their modes, with the sequence of the last change."""
+    return f"{ROOT}/{site}/{gate}/state"
+
+
+def online(site: str, gate: str) -> str:
+    """Gate's birth and, by the broker, its will; QoS 1, retained; carries the boot id."""
+    return f"{ROOT}/{site}/{gate}/online"
+
+
+def health(site: str, gate: str) -> str:
+    """Gate writes, QoS 0, every 30 s, expires after 90 s."""
+    return f"{ROOT}/{site}/{gate}/health"
+
+
+def ack(site: str, gate: str) -> str:
+    """Controller writes, QoS 1, retained: highest contiguous record stored."""
+    return f"{ROOT}/{site}/{gate}/ack"
+
+
+def gate_of(topic: str) -> str:
+    """The gate level of one of the topics above. Raises ValueError on any other topic."""
+    parts = topic.split("/")
+    if len(parts) != 5 or "/".join(parts[:2]) != ROOT or not ID.fullmatch(parts[3]):
+        raise ValueError("not a topic of this product")
+    return parts[3]
