@@ -42,7 +42,9 @@ def verification(response: bytes, transcript: bytes, root: x509.Certificate, *, 
         if not cached:
             leaf = x509.load_der_x509_certificate(header[33])
             root_key.verify(leaf.signature, leaf.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
-            key = leaf.public_key()
+            found = leaf.public_key()
+            if isinstance(found, ec.EllipticCurvePublicKey):
+                key = found
         _verify(key, signature, b"\x84\x6aSignature1" + _bstr(protected) + b"\x40" + _bstr(payload))
         security_object = cbor2.loads(cbor2.loads(payload).value)
         for space, items in issuer["nameSpaces"].items():

@@ -1,0 +1,22 @@
+"""Run every benchmark, print the table, write bench/results.json."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bench import verification
+from bench.row import table, write
+
+SUITES = {"verification": verification.rows}
+
+
+def main(names: list[str]) -> int:
+    rows = [row for name, suite in SUITES.items() if not names or name in names for row in suite()]
+    print(table(rows))
+    write(rows, Path(__file__).with_name("results.json"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
