@@ -1,0 +1,78 @@
+"""The radio under a `BleakCentral`: which bleak backend it drives, and how that is brought up and put away."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from bleak import BleakAdapter
+from bleak.backends.client import BaseBleakClient
+from bleak.backends.scanner import BaseBleakScanner
+
+from drivers.ports import DriverError
+
+BUS_SECONDS = 5.0
+"""BlueZ answers a D-Bus call in milliseconds; a bus that takes this long is as good as absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What bleak's public `backend=` keyword takes."""
+
+    scanner: type[BaseBleakScanner]
+    client: type[BaseBleakClient]
+
+
+class Radio(Protocol):
+    @property
+    def adapter(self) -> str | None:
+        """BlueZ name of the adapter, None = default."""
+        ...
+
+    @property
+    def backend(self) -> Backend | None:
+        """None = the platform's own (BlueZ). Valid between start and stop."""
+        ...
+
+    async def start(self) -> None:
+        """Raises DriverError. May be called again after a failure."""
+        ...
+
+    async def stop(self) -> None:
+        """Never raises."""
+        ...
+
+
+class BluezRadio:
+    """bluetoothd's adapter; bluetoothd brings it up and keeps it."""
+
+    backend = None
+
+    def __init__(self, adapter: str | None = None) -> None:
+        self.adapter = adapter
+
+    async def start(self) -> None:
+        try:
+            async with asyncio.timeout(BUS_SECONDS):
+                await BleakAdapter.get(bluez={} if self.adapter is None else {"adapter": self.adapter})
+        except Exception as error:  # no phone is involved yet: whatever fails is bus, bluetoothd or adapter
+            raise DriverError(f"Bluetooth is not available: {type(error).__name__}") from error
+
+    async def stop(self) -> None:
+        pass
+
+
+class GivenRadio:
+    """A backend whose device somebody else powers."""
+
+    adapter = None
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass

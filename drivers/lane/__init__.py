@@ -1,0 +1,16 @@
+"""Lane hardware: relay outputs and sensor inputs behind `drivers.ports.LaneHardware`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drivers.lane.relay_module import RelayModule
+from drivers.ports import LaneHardware
+from protocol.clock import Clock
+
+
+def open_lane(*, driver: str, path: str, clock: Clock) -> LaneHardware:
+    """`simulated`: a relay module on the Unix socket `path`. Raises ValueError for a driver that does not exist."""
+    if driver != "simulated":
+        raise ValueError(f"no lane driver {driver!r}")
+    return RelayModule(Path(path), clock)

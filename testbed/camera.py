@@ -1,0 +1,93 @@
+"""A virtual IP camera: MJPEG over HTTP on loopback, showing whatever a phone holds before it; OpenCV reads it as any stream."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+from contextlib import suppress
+
+import segno
+from PIL import Image, ImageFilter
+
+WIDTH, HEIGHT = 640, 480
+FPS = 15.0
+QUALITY = 80
+_BOUNDARY = "frame"
+
+
+def render(text: str | None, *, seed: int = 0) -> bytes:
+    """One JPEG frame: a dark hall, and a phone's screen with `text` as a QR code where there is one.
+
+    The code is tilted a little, softened and noisy, as a phone before a camera is; `seed` fixes how.
+    """
+    chance = random.Random(seed)  # noqa: S311  picture noise, no secret
+    frame = Image.effect_noise((WIDTH, HEIGHT), 12).point(lambda grey: grey // 3)
+    if text is not None:
+        code = segno.make(text, error="m", micro=False, boost_error=False)
+        side = int(HEIGHT * 0.8)
+        buffer = io.BytesIO()
+        code.save(buffer, kind="png", border=4, scale=8)
+        picture = Image.open(buffer).convert("L").resize((side, side), Image.Resampling.BILINEAR)
+        picture = picture.rotate(chance.uniform(-6, 6), Image.Resampling.BILINEAR, expand=True, fillcolor=120)
+        frame.paste(picture, ((WIDTH - picture.width) // 2, (HEIGHT - picture.height) // 2))
+        frame = frame.filter(ImageFilter.GaussianBlur(0.6))
+    buffer = io.BytesIO()
+    frame.convert("RGB").save(buffer, format="JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+class VirtualCamera:
+    """Serves one picture at a time; `show` and `clear` change it. Clients come and go."""
+
+    def __init__(self, *, fps: float = FPS) -> None:
+        self._fps = fps
+        self._empty = render(None)
+        self._frame = self._empty
+        self._server: asyncio.Server | None = None
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.port = 0
+        self.shown = 0
+
+    @property
+    def source(self) -> str:
+        """What a gate's camera `source` is set to."""
+        return f"http://127.0.0.1:{self.port}/stream.mjpg"
+
+    async def start(self) -> None:
+        """Listen, on the same port again after `stop`."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in self._clients.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._clients)
+
+    async def show(self, text: str) -> None:
+        """Hold a code before the camera."""
+        self.shown += 1
+        self._frame = await asyncio.to_thread(render, text, seed=self.shown)
+
+    async def clear(self) -> None:
+        self._frame = self._empty
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._clients[task] = writer
+            task.add_done_callback(self._clients.pop)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(
+                f"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary={_BOUNDARY}\r\n\r\n".encode()
+            )
+            while True:
+                frame = self._frame
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(frame)}\r\n\r\n"
+                writer.write(head.encode() + frame + b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(1 / self._fps)
+        writer.close()

@@ -1,0 +1,201 @@
+"""A phone that presents: it shows what the gate asks and by whom, asks consent, and answers over BLE, NFC or by a QR pass.
+
+No network call is made from engagement to end; engagement key, BLE address, service UUID and NFC UID are fresh per
+presentation. A misbehaving phone is a subclass that overrides `answer` (testbed.scenario).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from drivers.ports import LinkError
+from mdoc.engagement import BleOptions, NfcOptions, build_engagement, to_qr
+from mdoc.errors import MdocError
+from mdoc.holder import Asked, HolderSession
+from mdoc.ndef_handover import build_handover_select
+from mdoc.qrpass import present_pass
+from mdoc.transcript import Handover, NfcHandover, QrHandover
+from protocol.clock import Clock
+from testbed.phone.ble import PhonePeripheral
+from testbed.phone.nfc import PhoneNfc
+from testbed.phone.wallet import Held, Wallet
+
+NFC_LIMITS = NfcOptions(max_command=0xFFFF, max_response=0x10000)
+BLE_PATIENCE_S = 15.0
+Elements = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the holder is asked on the phone's screen."""
+
+    reader: str | None
+    """Common name of the reader's certificate, or None where it could not be proved who asks."""
+    doc_type: str
+    elements: Elements
+
+
+Consent = Callable[[Question], bool]
+
+
+class Screen(Protocol):
+    """The phone's screen in front of a lane's camera."""
+
+    async def show(self, text: str) -> None: ...
+
+    async def clear(self) -> None: ...
+
+
+def agree_to_proved_readers(question: Question) -> bool:
+    """The default holder: yes, but only to a reader whose authentication holds."""
+    return question.reader is not None
+
+
+class Phone:
+    """One holder's phone."""
+
+    def __init__(
+        self,
+        wallet: Wallet,
+        clock: Clock,
+        *,
+        consent: Consent = agree_to_proved_readers,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.wallet, self.clock, self.random_bytes = wallet, clock, random_bytes
+        self._consent = consent
+
+    # What the phone answers.
+
+    def answer(self, session: HolderSession, asked: Asked, held: Held, *, carrier: str) -> bytes | None:
+        """The session message for a request; None: the phone says nothing at all."""
+        question = self.question(asked)
+        if not self._consent(question):
+            self._remember(carrier, question, "declined")
+            return session.decline()
+        message = session.respond(held.credential, held.device_key, asked.request.items.elements)
+        self._remember(carrier, question, "shared")
+        return message
+
+    def question(self, asked: Asked) -> Question:
+        reader = None
+        if asked.reader is not None:
+            names = asked.reader.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+            reader = str(names[0].value) if names else "?"
+        return Question(reader, asked.request.items.doc_type, asked.request.items.elements)
+
+    def _remember(self, carrier: str, question: Question, outcome: str) -> None:
+        shared = question.elements if outcome == "shared" else {}
+        self.wallet.remember(self.clock.now(), carrier=carrier, reader=question.reader, shared=shared, outcome=outcome)
+
+    def credential_for(self, asked: Asked) -> Held | None:
+        return self.wallet.find(asked.request.items.doc_type)
+
+    def on_message(self, session: HolderSession, message: bytes, carrier: str) -> bytes | None:
+        """One reader message in, the phone's answer out; None when the session is over."""
+        request = session.receive(message)
+        if request is None:
+            return None
+        asked = session.who_asks(request.doc_requests[0], self.wallet.reader_roots, self.clock.now())
+        held = self.credential_for(asked)
+        if held is None:
+            return session.decline()
+        return self.answer(session, asked, held, carrier=carrier)
+
+    # How it travels.
+
+    def _engage(self, *, ble: BleOptions | None, nfc: NfcOptions | None) -> tuple[bytes, ec.EllipticCurvePrivateKey]:
+        ephemeral = ec.generate_private_key(ec.SECP256R1())
+        return build_engagement(ephemeral.public_key(), ble=ble, nfc=nfc), ephemeral
+
+    async def by_ble(self, hci: str, screen: Screen) -> None:
+        """Show the engagement as a QR code, serve BLE in mdoc peripheral server mode, answer one reader."""
+        service = UUID(bytes=self.random_bytes(16), version=4)
+        engagement, ephemeral = self._engage(
+            ble=BleOptions(peripheral_server=True, peripheral_server_uuid=service), nfc=None
+        )
+        async with await PhonePeripheral.open(hci, random_bytes=self.random_bytes) as peripheral:
+            await peripheral.advertise(service)
+            await screen.show(to_qr(engagement))
+            try:
+                await peripheral.wait_started(BLE_PATIENCE_S)
+            finally:
+                await screen.clear()
+            session = HolderSession(engagement, ephemeral, QrHandover())
+            await self.talk(peripheral, session)
+
+    async def talk(self, peripheral: PhonePeripheral, session: HolderSession) -> None:
+        """Answer messages until the reader ends the session."""
+        try:
+            while True:
+                message = await peripheral.receive(BLE_PATIENCE_S)
+                reply = await asyncio.to_thread(self.on_message, session, message, "ble")
+                if reply is None:
+                    return
+                await peripheral.send(reply)
+        except (LinkError, MdocError):
+            return  # the reader has left, or is not one we can talk to: nothing more to do for a phone
+
+    async def by_nfc(self, port: int, *, vanish_after_messages: int | None = None, wait: float = 10.0) -> None:
+        """Hold the phone to the reader: static handover, then NFC data transfer."""
+        engagement, ephemeral = self._engage(ble=None, nfc=NFC_LIMITS)
+        select = build_handover_select(engagement, nfc=NFC_LIMITS)
+        handover: Handover = NfcHandover(select, None)
+        session = HolderSession(engagement, ephemeral, handover)
+        antenna = PhoneNfc(port, random_bytes=self.random_bytes)
+
+        def on_message(message: bytes) -> bytes | None:
+            try:
+                return self.on_message(session, message, "nfc")
+            except MdocError:
+                return session.decline()
+
+        done = asyncio.get_running_loop().create_future()
+
+        def run() -> None:
+            error: Exception | None = None
+            try:
+                antenna.present(select, on_message, wait=wait, vanish_after_messages=vanish_after_messages)
+            except OSError as caught:
+                error = caught
+            done.get_loop().call_soon_threadsafe(_settle, done, error)
+
+        thread = threading.Thread(target=run, name="phone-nfc", daemon=True)
+        thread.start()
+        try:
+            await done
+        except asyncio.CancelledError:
+            antenna.stop()
+            raise
+
+    async def by_pass(self, screen: Screen, audience: str, *, hold: Callable[[], Awaitable[None]]) -> str:
+        """Show a fresh one-shot pass while `hold` lasts; returns the text shown."""
+        card = self.wallet.passes[0]
+        text = present_pass(
+            card.card, card.key, audience=audience, now=self.clock.now(), nonce=self.random_bytes(8)
+        ).decode()
+        self.wallet.remember(self.clock.now(), carrier="qr", reader=audience, shared={}, outcome="shown")
+        await screen.show(text)
+        try:
+            await hold()
+        finally:
+            await screen.clear()
+        return text
+
+
+def _settle(done: asyncio.Future[None], error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
