@@ -33,6 +33,8 @@ DOC_TYPE = "kr.go.civilservant.1"
 NAME_SPACE = "kr.go.civilservant.1"
 MDL_DOC_TYPE = "org.iso.18013.5.1.mDL"
 STATUS_BITS = 1
+SPARE = 1024
+"""A published status list has room for at least this many credentials still to be issued."""
 CREDENTIAL_LIFETIME = timedelta(days=365)
 STATUS_LIFETIME = timedelta(days=7)
 _KEYS = ("iaca", "document-signer", "status-signer", "pass", "list")
@@ -255,9 +257,9 @@ class Authority:
         self._save()
 
     def status_token(self, now: datetime) -> bytes:
-        # Padded with decoys, so that the length of the list does not tell how many were issued.
+        # Longer than what is issued: a list need not change for each new credential, nor tell how many there are.
         entries = self._state["statuses"]
-        padded = entries + [0] * (-len(entries) % 1024)
+        padded = entries + [0] * (2 * SPARE - len(entries) % SPARE)
         return statuslist.build_token(
             uri=self.status_uri,
             statuses=padded,

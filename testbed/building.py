@@ -29,19 +29,19 @@ from drivers.ports import Direction
 from policy.document import DAYS
 from protocol.clock import Clock
 from protocol.events import Event, Kind
-from testbed import certificates, pki
+from testbed import certificates
 from testbed.air import AirHub
 from testbed.authority import Authority, write_private
 from testbed.broker import Broker
 from testbed.camera import VirtualCamera
 from testbed.journal_tail import JournalTail
+from testbed.pki import DevicePki
 from testbed.turnstile import Turnstile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SITE, GATE = "sejong-1", "gate-1"
 START_S = 30.0
 STOP_S = 15.0
-AIR_LATENCY_S, AIR_RATE = 0.0, None
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -161,6 +161,11 @@ class Building:
         return f"http://127.0.0.1:{self.web_port}/"
 
     @property
+    def control(self) -> Path:
+        """Socket of testbed.control."""
+        return self.sockets / "control"
+
+    @property
     def hci(self) -> str:
         return self.hub.hci
 
@@ -175,8 +180,8 @@ class Building:
         self.stranger = Authority.create(self.directory / "stranger", name="Gwanmun demo", now=now)
         self.authority.publish(self.trust, now)
         self._reader_identity(now)
-        keys = pki.create(self.directory / "pki", gates=[GATE], now=now)
-        self.broker = Broker(self.directory / "broker", keys, site=SITE)
+        keys = DevicePki(self.directory / "pki", now)
+        self.broker = Broker(self.directory / "broker", keys)
         self._configure(keys, now)
 
     def _reader_identity(self, now: datetime) -> None:
@@ -195,7 +200,7 @@ class Building:
         (self.directory / "gate" / "reader.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
         write_private(self.directory / "gate" / "reader.key", key)
 
-    def _configure(self, keys: pki.DevicePki, now: datetime) -> None:
+    def _configure(self, keys: DevicePki, now: datetime) -> None:
         config = REPOSITORY / "config"
         gate = tomlkit.parse((config / "gate.toml").read_text("utf-8")).unwrap()
         gate["gate"] |= {"id": GATE, "site": SITE, "state_dir": str(self.agent_state)}
@@ -230,7 +235,7 @@ class Building:
         # The demo runs at any hour: office hours are all day, and contractors' hours are the other half of the day.
         other_half = ["15:00-16:00"] if local.hour < 12 else ["03:00-04:00"]
         policy["schedules"]["office"] = {day: ["00:00-24:00"] for day in DAYS}
-        policy["schedules"]["contractor-hours"] = {day: other_half for day in DAYS}
+        policy["schedules"]["contractor-hours"] = dict.fromkeys(DAYS, other_half)
         self._write("gate/policy.toml", policy)
 
         controller = tomlkit.parse((config / "controller.toml").read_text("utf-8")).unwrap()
@@ -239,13 +244,14 @@ class Building:
         controller["web"] = {"bind": "127.0.0.1", "port": self.web_port}
         self._write("controller/controller.toml", controller)
 
-    def _mqtt(self, keys: pki.DevicePki, name: str) -> dict[str, Any]:
+    def _mqtt(self, keys: DevicePki, name: str) -> dict[str, Any]:
+        identity = keys.client(name)
         return {
             "host": "127.0.0.1",
             "port": self.broker.port,
             "ca": str(keys.ca),
-            "certificate": str(keys.certificate(name)),
-            "key": str(keys.key(name)),
+            "certificate": str(identity.certificate),
+            "key": str(identity.key),
         }
 
     def _write(self, name: str, document: dict[str, Any]) -> None:
@@ -261,7 +267,7 @@ class Building:
             await rig.turnstile.start()
         await self.hub.start()
         self.prepare()
-        await self.broker.start()
+        await asyncio.to_thread(self.broker.start)
         await self.controller.start()
         await self._until(self._controller_up, self.controller)
         await self.start_agent()
@@ -316,7 +322,7 @@ class Building:
         await self.agent.stop()
         await self.controller.stop()
         if hasattr(self, "broker"):
-            await self.broker.stop()
+            await asyncio.to_thread(self.broker.stop)
         await self.hub.stop()
         for rig in self.lanes.values():
             await rig.camera.stop()
@@ -331,6 +337,7 @@ class Building:
         body = {
             "hci": self.hci,
             "reader_root": self.reader_root.public_bytes(Encoding.PEM).decode(),
+            "control": str(self.control),
             "authority": str(self.authority.directory),
             "lanes": {
                 rig.id: {"nfc_port": rig.nfc_port, "entrance_group": rig.entrance_group} for rig in self.lanes.values()

@@ -1,0 +1,244 @@
+"""The fixed scenario of `make demo ARGS=--scripted`: who presents what where, and how it has to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from drivers.ports import Direction
+from policy.reasons import Reason
+from protocol.events import Kind
+from testbed.building import Building, LaneRig
+from testbed.people import SECURE, Crowd
+from testbed.phone.faulty import AlteringPhone, ReplayingPhone, VanishingPhone, WrongDocumentPhone
+from testbed.phone.phone import Phone
+
+GRANTED = "granted"
+REPEAT_PAUSE_S = 3.0
+"""A gate takes a code for the same presentation while it is held; after this long it is shown anew."""
+
+Act = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One presentation: what the person does, and how it has to end (`granted` or a refusal reason)."""
+
+    ko: str
+    en: str
+    lane: str
+    act: Act
+    expected: str
+    walks: bool = True
+    """A granted person walks through; False: the scenario itself goes on from the open lane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that happens to the building between two presentations."""
+
+    ko: str
+    en: str
+    act: Act
+
+
+Step = Attempt | Incident
+
+
+class _Script:
+    def __init__(self, building: Building, crowd: Crowd, decided: Callable[[], Awaitable[None]]) -> None:
+        self._building, self._crowd, self._decided = building, crowd, decided
+
+    def _lane(self, name: str) -> LaneRig:
+        return self._building.lanes[name]
+
+    def qr_ble(self, phone: Phone, lane: str = "lane-1") -> Act:
+        return lambda: phone.by_ble(self._building.hci, self._lane(lane).camera)
+
+    def nfc(self, phone: Phone, lane: str = "lane-1") -> Act:
+        return lambda: phone.by_nfc(self._lane(lane).nfc_port)
+
+    def qr_pass(self, phone: Phone, lane: str = "lane-1", audience: str | None = None) -> Act:
+        async def act() -> None:
+            rig = self._lane(lane)
+            await phone.by_pass(rig.camera, audience or rig.entrance_group, hold=self._decided)
+
+        return act
+
+    def show(self, text: Callable[[], str], lane: str = "lane-1") -> Act:
+        async def act() -> None:
+            camera = self._lane(lane).camera
+            await camera.show(text())
+            try:
+                await self._decided()
+            finally:
+                await camera.clear()
+
+        return act
+
+    def steps(self) -> Iterator[Step]:
+        crowd = self._crowd
+        staff, secure = crowd.phone(), crowd.phone(crowd.person(access_class=SECURE))
+        yield Attempt("직원, QR로 연결해 블루투스로 제출", "staff, QR then BLE", "lane-1", self.qr_ble(staff), GRANTED)
+        yield Attempt("직원, NFC", "staff, NFC", "lane-1", self.nfc(staff), GRANTED)
+        yield Attempt("직원, QR 패스", "staff, QR pass", "lane-1", self.qr_pass(staff), GRANTED)
+        yield Attempt(
+            "보안구역 담당, NFC", "cleared for the server room", "lane-2", self.nfc(secure, "lane-2"), GRANTED
+        )
+        yield Attempt(
+            "보안구역 권한 없음", "not cleared for it", "lane-2", self.nfc(staff, "lane-2"), Reason.NO_RIGHT_ZONE
+        )
+        yield Attempt(
+            "보안구역, 다른 기관",
+            "cleared, of another agency",
+            "lane-2",
+            self.qr_ble(crowd.phone(crowd.person(access_class=SECURE, agency_code="1270000")), "lane-2"),
+            Reason.AGENCY,
+        )
+        contractor = crowd.phone(crowd.person(card_type="contractor"))
+        yield Attempt(
+            "협력업체, 출입 시간 밖",
+            "contractor, outside hours",
+            "lane-1",
+            self.nfc(contractor),
+            Reason.OUTSIDE_SCHEDULE,
+        )
+        yield Attempt("만료", "expired", "lane-1", self.nfc(crowd.expired()), Reason.EXPIRED)
+        yield Attempt(
+            "유효기간 전", "not yet valid", "lane-1", self.qr_ble(crowd.not_yet_valid()), Reason.NOT_YET_VALID
+        )
+        stranger = crowd.phone(authority=self._building.stranger)
+        yield Attempt("모르는 발급기관", "untrusted issuer", "lane-1", self.nfc(stranger), Reason.UNKNOWN_ISSUER)
+        yield Attempt(
+            "모르는 발급기관의 QR 패스", "QR pass of it", "lane-1", self.qr_pass(stranger), Reason.UNKNOWN_ISSUER
+        )
+        yield Attempt(
+            "출입 등급 위조", "altered element", "lane-1", self.qr_ble(crowd.phone(kind=AlteringPhone)), Reason.ALTERED
+        )
+        yield Attempt(
+            "다른 문서 종류",
+            "wrong document type",
+            "lane-1",
+            self.nfc(crowd.licence_phone(WrongDocumentPhone)),
+            Reason.WRONG_DOCUMENT_TYPE,
+        )
+        yield Attempt(
+            "다른 연결의 서명",
+            "device signature of another session",
+            "lane-1",
+            self.nfc(crowd.phone(kind=ReplayingPhone)),
+            Reason.WRONG_SESSION,
+        )
+        yield Attempt(
+            "본인이 거절",
+            "holder said no",
+            "lane-1",
+            self.qr_ble(crowd.phone(consent=lambda _: False)),
+            Reason.HOLDER_DECLINED,
+        )
+        yield Attempt(
+            "제출 중 사라진 휴대전화",
+            "phone vanishes mid-session",
+            "lane-1",
+            self.qr_ble(crowd.phone(kind=VanishingPhone)),
+            Reason.LINK_LOST,
+        )
+        yield Attempt(
+            "엉뚱한 QR", "garbage in the QR", "lane-1", self.show(lambda: "HTTPS://EXAMPLE.INVALID/"), Reason.UNREADABLE
+        )
+        yield Attempt(
+            "다른 출입구의 QR 패스",
+            "QR pass for another entrance",
+            "lane-1",
+            self.qr_pass(staff, audience="daejeon-lobby"),
+            Reason.WRONG_AUDIENCE,
+        )
+        yield from self._replay(staff)
+        yield from self._revocation()
+        yield from self._without_broker(staff)
+        yield from self._killed(staff)
+
+    def _replay(self, staff: Phone) -> Iterator[Step]:
+        camera = self._lane("lane-1").camera
+        filmed: list[str] = []
+
+        async def film() -> None:
+            filmed.append(await staff.by_pass(camera, self._lane("lane-1").entrance_group, hold=self._decided))
+
+        yield Attempt("QR 패스, 누가 촬영함", "QR pass, filmed by somebody", "lane-1", film, GRANTED)
+
+        async def wait() -> None:
+            await asyncio.sleep(REPEAT_PAUSE_S)
+
+        yield Incident("촬영한 사람이 다가옴", "the one who filmed it comes up", wait)
+        yield Attempt(
+            "촬영된 QR 패스 재사용", "replayed QR pass", "lane-1", self.show(lambda: filmed[0]), Reason.REPLAYED
+        )
+
+    def _revocation(self) -> Iterator[Step]:
+        phone = self._crowd.phone()
+        credential, card = self._crowd.last_index, self._crowd.last_pass_index
+        yield Attempt("곧 폐지될 신분증", "soon to be revoked", "lane-1", self.nfc(phone), GRANTED)
+
+        async def revoke() -> None:
+            after = self._building.journal.last()
+            for index in (credential, card):
+                self._building.authority.revoke(index)
+            self._building.publish()
+            await self._building.journal.wait_for(
+                lambda event: event.kind is Kind.TRUST_APPLIED, after=after, timeout=10
+            )
+
+        yield Incident("발급기관이 폐지하고 배포함", "the authority revokes and publishes", revoke)
+        yield Attempt("폐지된 신분증", "revoked", "lane-1", self.nfc(phone), Reason.REVOKED)
+        yield Attempt("폐지된 QR 패스", "revoked QR pass", "lane-1", self.qr_pass(phone), Reason.REVOKED)
+
+    def _without_broker(self, staff: Phone) -> Iterator[Step]:
+        async def stop() -> None:
+            await asyncio.to_thread(self._building.broker.stop)
+
+        async def start() -> None:
+            await asyncio.to_thread(self._building.broker.start)
+
+        yield Incident("브로커 정지: 게이트는 오프라인", "broker stopped: the gate is offline", stop)
+        yield Attempt("오프라인, NFC", "offline, NFC", "lane-1", self.nfc(staff), GRANTED)
+        yield Attempt("오프라인, QR+블루투스", "offline, QR then BLE", "lane-1", self.qr_ble(staff), GRANTED)
+        yield Attempt("오프라인, 만료", "offline, expired", "lane-1", self.nfc(self._crowd.expired()), Reason.EXPIRED)
+        yield Incident("브로커 재시작", "broker started again", start)
+
+    def _killed(self, staff: Phone) -> Iterator[Step]:
+        rig = self._lane("lane-1")
+        yield Attempt(
+            "열린 순간 에이전트 kill -9",
+            "agent killed as the lane opens",
+            "lane-1",
+            self.nfc(staff),
+            GRANTED,
+            walks=False,
+        )
+
+        async def kill() -> None:
+            await self._building.agent.kill()
+            # The module's own timer brings the relay back to rest, with nobody there to ask for it.
+            await rig.turnstile.until(lambda: not rig.turnstile.energised(Direction.IN), timeout=2.0)
+            after = self._building.journal.last()
+            rig.turnstile.shown = None
+            self._building.lanes["lane-2"].turnstile.shown = None
+            await self._building.start_agent()
+            await self._building.journal.wait_for(
+                lambda event: event.kind is Kind.PASSAGE_UNKNOWN, after=after, timeout=10
+            )
+
+        yield Incident(
+            "릴레이는 스스로 복귀, 에이전트 재시작, 통과는 unknown으로 기록",
+            "relay falls back by itself, agent restarts, the passage is recorded as unknown",
+            kill,
+        )
+        yield Attempt("재시작 뒤 NFC", "after the restart, NFC", "lane-1", self.nfc(staff), GRANTED)
+        yield Attempt("재시작 뒤 QR+블루투스", "after the restart, QR then BLE", "lane-1", self.qr_ble(staff), GRANTED)
+
+
+def script(building: Building, crowd: Crowd, decided: Callable[[], Awaitable[None]]) -> Iterator[Step]:
+    """`decided` waits until the attempt under way has its decision."""
+    return _Script(building, crowd, decided).steps()
