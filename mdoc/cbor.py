@@ -179,20 +179,47 @@ def _item(data: bytes, at: int, depth: int, budget: list[int]) -> tuple[Any, int
 
 
 def _map(data: bytes, at: int, count: int, depth: int, budget: list[int]) -> tuple[dict[Any, Any], int]:
+    """The entries of a map. Short numbers, texts and byte strings are read in place: a call costs more than they do."""
     entries: dict[Any, Any] = {}
     numbers = 0
+    size = len(data)
     for _ in range(count):
-        key, at = _item(data, at, depth, budget)
-        kind = type(key)
-        if kind is int:
+        first = data[at]
+        if 0x60 <= first < 0x78:
+            end = at + first - 0x5F
+            key: Any = data[at + 1 : end].decode()
+            at = end
+        elif first < 0x18:
+            key = first
+            at += 1
             numbers += 1
-            if numbers > limits.MAX_INT_KEYED_MAP:
-                raise MalformedError("too many entries in a map with whole-number keys")
-        elif kind is not str and kind is not bytes:
-            raise MalformedError("a map key that is neither number, text nor bytes")
+        else:
+            key, at = _item(data, at, depth, budget)
+            kind = type(key)
+            if kind is int:
+                numbers += 1
+            elif kind is not str and kind is not bytes:
+                raise MalformedError("a map key that is neither number, text nor bytes")
+        if numbers > limits.MAX_INT_KEYED_MAP:
+            raise MalformedError("too many entries in a map with whole-number keys")
         if key in entries:
             raise MalformedError("the same map key twice")
-        entries[key], at = _item(data, at, depth, budget)
+        first = data[at]
+        if first < 0x18:
+            entries[key] = first
+            at += 1
+        elif 0x60 <= first < 0x78:
+            end = at + first - 0x5F
+            entries[key] = data[at + 1 : end].decode()
+            at = end
+        elif first == 0x58:
+            end = at + 2 + data[at + 1]
+            entries[key] = data[at + 2 : end]
+            at = end
+        else:
+            entries[key], at = _item(data, at, depth, budget)
+        if at > size:
+            raise MalformedError("ends too early")
     return entries, at
 
 

@@ -232,6 +232,8 @@ class Anchor:
     key_identifier: bytes | None
     country: tuple[str | bytes, ...]
     state: tuple[str | bytes, ...]
+    not_before: datetime
+    not_after: datetime
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate) -> Anchor:
@@ -247,6 +249,8 @@ class Anchor:
             key_identifier(certificate),
             tuple(_attributes(subject, NameOID.COUNTRY_NAME)),
             tuple(_attributes(subject, NameOID.STATE_OR_PROVINCE_NAME)),
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
         )
 
 
@@ -271,9 +275,13 @@ class Chained:
     certificate: x509.Certificate
     key: PublicKey
     anchor: Anchor
+    not_before: datetime
+    not_after: datetime
+    """The leaf's own dates."""
 
     def dated(self, moment: datetime) -> bool:
-        return valid_at(self.certificate, moment) and valid_at(self.anchor.certificate, moment)
+        """Leaf and anchor are both valid at `moment`."""
+        return self.not_before <= moment <= self.not_after and self.anchor.not_before <= moment <= self.anchor.not_after
 
 
 class TrustAnchors:
@@ -321,7 +329,13 @@ class TrustAnchors:
             if not signed_by(certificate, anchor.certificate):
                 continue
             problem = broken_rule(certificate, profile) or _names(certificate, anchor)
-            return problem or Chained(certificate, verification_key(certificate), anchor)
+            return problem or Chained(
+                certificate,
+                verification_key(certificate),
+                anchor,
+                certificate.not_valid_before_utc,
+                certificate.not_valid_after_utc,
+            )
         return None
 
 

@@ -116,6 +116,12 @@ def parse(payload: bytes) -> MobileSecurityObject:
     key_info = _map(body.get("deviceKeyInfo"), "deviceKeyInfo")
     validity = _map(body.get("validityInfo"), "validityInfo")
     spaces, pairs = _authorizations(key_info.get("keyAuthorizations"))
+    valid_from, valid_until = (
+        tdate(validity.get("validFrom"), "validFrom"),
+        tdate(validity.get("validUntil"), "validUntil"),
+    )
+    if valid_from > valid_until:
+        raise MalformedError("MSO: validity ends before it begins")
     return MobileSecurityObject(
         doc_type=doc_type,
         digest_algorithm=str(algorithm),
@@ -124,8 +130,8 @@ def parse(payload: bytes) -> MobileSecurityObject:
         authorized_name_spaces=spaces,
         authorized_elements=pairs,
         signed=tdate(validity.get("signed"), "signed"),
-        valid_from=tdate(validity.get("validFrom"), "validFrom"),
-        valid_until=tdate(validity.get("validUntil"), "validUntil"),
+        valid_from=valid_from,
+        valid_until=valid_until,
         status_list=_status(body.get("status")),
         has_status=body.get("status") is not None,
     )

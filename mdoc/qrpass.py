@@ -14,7 +14,7 @@ never the mdoc device key.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,18 +39,19 @@ MIN_NONCE, MAX_NONCE = 8, 32
 MAX_AGE = timedelta(seconds=15)
 """How long a shown code stays fresh; the phone draws a new one before that."""
 
-CHECKS = (
-    "structure",
-    "issuer_listed",
-    "issuer_signature",
-    "document_type",
-    "validity",
-    "key_binding",
-    "audience",
-    "freshness",
-    "challenge",
-    "status",
-)
+CHECKS: Mapping[str, tuple[Failure, ...]] = {
+    "structure": (Failure.MALFORMED,),
+    "issuer_listed": (Failure.UNKNOWN_ISSUER, Failure.BAD_CERTIFICATE),
+    "issuer_signature": (Failure.BAD_SIGNATURE,),
+    "document_type": (Failure.WRONG_DOCUMENT_TYPE,),
+    "validity": (Failure.NOT_YET_VALID, Failure.EXPIRED),
+    "key_binding": (Failure.WRONG_SESSION,),
+    "status": (Failure.STATUS_UNKNOWN, Failure.REVOKED),
+    "audience": (Failure.WRONG_AUDIENCE,),
+    "freshness": (Failure.STALE,),
+    "challenge": (Failure.STALE,),
+}
+"""Every check and how it may fail, in the order in which the first failure becomes the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,11 @@ def verify_pass(
         checks.passed("validity")
     bound = cose.verify_sign1(binding.sign1, card.key)
     checks.expect(bound, "key_binding", Failure.WRONG_SESSION, "not signed by the pass's key")
+    if issuer is None or card.status_list >= len(issuer.status_lists):
+        checks.failed("status", Failure.STATUS_UNKNOWN, "no such status list")
+    else:
+        uri = issuer.status_lists[card.status_list]
+        report_status(checks, *status.judge(uri, card.status_index, now, clock_error))
     checks.expect(binding.audience == audience, "audience", Failure.WRONG_AUDIENCE, "made for another entrance")
     age = now - binding.issued_at
     # iat is cut to whole seconds, so a code may look one second older than it is, never younger.
@@ -212,11 +218,6 @@ def verify_pass(
         checks.skipped("challenge", "this lane shows none")
     else:
         checks.expect(binding.nonce in challenges, "challenge", Failure.STALE, "not the challenge shown here")
-    if issuer is None or card.status_list >= len(issuer.status_lists):
-        checks.failed("status", Failure.STATUS_UNKNOWN, "no such status list")
-    else:
-        uri = issuer.status_lists[card.status_list]
-        report_status(checks, *status.judge(uri, card.status_index, now, clock_error))
     attributes = None
     if doc_type is not None:
         attributes = PassAttributes(doc_type, card.agency_code, card.card_type, card.access_class)

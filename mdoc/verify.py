@@ -7,7 +7,7 @@ is the reason. Not checked here, and left to the caller: what the elements allow
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,22 +29,23 @@ from mdoc.statuslist import StatusLists, TokenStatus
 from mdoc.transcript import SessionTranscript
 from mdoc.verdict import Checklist, Failure, Verdict
 
-CHECKS: Sequence[str] = (
-    "structure",
-    "document_returned",
-    "issuer_chain",
-    "certificate_dates",
-    "issuer_signature",
-    "document_type",
-    "digests",
-    "signed_within_certificate",
-    "validity",
-    "device_authentication",
-    "key_authorizations",
-    "status",
-    "requested_elements",
-)
-"""Every check, in the order in which the first failure becomes the reason."""
+CHECKS: Mapping[str, tuple[Failure, ...]] = {
+    "structure": (Failure.MALFORMED,),
+    "document_returned": (Failure.HOLDER_DECLINED,),
+    "nothing_unasked": (Failure.MALFORMED,),
+    "issuer_chain": (Failure.UNKNOWN_ISSUER, Failure.BAD_CERTIFICATE),
+    "certificate_dates": (Failure.BAD_CERTIFICATE,),
+    "signed_within_certificate": (Failure.BAD_CERTIFICATE,),
+    "issuer_signature": (Failure.BAD_SIGNATURE,),
+    "document_type": (Failure.WRONG_DOCUMENT_TYPE,),
+    "digests": (Failure.ALTERED,),
+    "key_authorizations": (Failure.ALTERED,),
+    "validity": (Failure.NOT_YET_VALID, Failure.EXPIRED),
+    "device_authentication": (Failure.WRONG_SESSION,),
+    "status": (Failure.STATUS_UNKNOWN, Failure.REVOKED),
+    "requested_elements": (Failure.MISSING_ELEMENT,),
+}
+"""Every check and how it may fail, in the order in which the first failure becomes the reason."""
 
 
 def verify_response(
@@ -85,12 +86,13 @@ def verify_response(
         return checks.verdict()
     checks.passed("structure")
     checks.passed("document_returned")
-    _issuer(checks, document, leaf, signer, chain_problem, now, skew)
+    _nothing_unasked(checks, document, requested)
+    _issuer(checks, document, security_object, leaf, signer, chain_problem, now, skew)
     _document_type(checks, document, security_object, requested)
     _digests(checks, document, security_object)
-    _dates(checks, security_object, signer, now, skew)
-    _device(checks, document, security_object, transcript, reader_key)
     _authorizations(checks, document, security_object)
+    _validity(checks, security_object, now, skew)
+    _device(checks, document, security_object, transcript, reader_key)
     _status(checks, security_object, signer, status, now, skew)
     _requested(checks, document, requested)
     elements = {space: {item.element: item.value for item in items} for space, items in document.name_spaces.items()}
@@ -105,6 +107,7 @@ def _signer(leaf: bytes, trust: TrustAnchors) -> tuple[Chained | None, str | Non
 def _issuer(
     checks: Checklist,
     document: Document,
+    security_object: MobileSecurityObject,
     leaf: bytes,
     signer: Chained | None,
     problem: str | None,
@@ -119,9 +122,12 @@ def _issuer(
         checks.passed("issuer_chain")
     if signer is None:
         checks.skipped("certificate_dates", "no trusted signer")
+        checks.skipped("signed_within_certificate", "no trusted signer")
     else:
         dated = signer.dated(now) or signer.dated(now - skew) or signer.dated(now + skew)
         checks.expect(dated, "certificate_dates", Failure.BAD_CERTIFICATE, "outside the certificates' dates")
+        inside = signer.not_before <= security_object.signed <= signer.not_after
+        checks.expect(inside, "signed_within_certificate", Failure.BAD_CERTIFICATE, "signed outside the signer's dates")
     try:
         key = signer.key if signer is not None else verification_key(load_der(leaf))
         good = cose.verify_sign1(document.issuer_auth, key)
@@ -157,18 +163,8 @@ def _digests(checks: Checklist, document: Document, security_object: MobileSecur
     checks.passed("digests")
 
 
-def _dates(
-    checks: Checklist, security_object: MobileSecurityObject, signer: Chained | None, now: datetime, skew: timedelta
-) -> None:
-    if signer is None:
-        checks.skipped("signed_within_certificate", "no trusted signer")
-    else:
-        certificate = signer.certificate
-        inside = certificate.not_valid_before_utc <= security_object.signed <= certificate.not_valid_after_utc
-        checks.expect(inside, "signed_within_certificate", Failure.BAD_CERTIFICATE, "signed outside the signer's dates")
-    if security_object.valid_from > security_object.valid_until:
-        checks.failed("validity", Failure.MALFORMED, "ends before it begins")
-    elif now + skew < security_object.valid_from:
+def _validity(checks: Checklist, security_object: MobileSecurityObject, now: datetime, skew: timedelta) -> None:
+    if now + skew < security_object.valid_from:
         checks.failed("validity", Failure.NOT_YET_VALID)
     elif now - skew > security_object.valid_until:
         checks.failed("validity", Failure.EXPIRED)
@@ -240,16 +236,24 @@ def report_status(checks: Checklist, value: TokenStatus, detail: str) -> None:
         checks.failed("status", Failure.REVOKED if revoked else Failure.STATUS_UNKNOWN, detail)
 
 
+def _nothing_unasked(checks: Checklist, document: Document, requested: RequestedItems) -> None:
+    """Another document has other elements; its type is the reason then."""
+    if document.doc_type != requested.doc_type:
+        checks.skipped("nothing_unasked", "another document type")
+        return
+    for space, items in document.name_spaces.items():
+        asked = requested.elements.get(space, ())
+        if any(item.element not in asked for item in items):
+            checks.failed("nothing_unasked", Failure.MALFORMED, "an element that nobody asked for")
+            return
+    checks.passed("nothing_unasked")
+
+
 def _requested(checks: Checklist, document: Document, requested: RequestedItems) -> None:
-    """All that was asked is there, issuer-signed, and nothing that was not asked."""
+    """All that was asked is there, signed by the issuer."""
     for space, wanted in requested.elements.items():
         have = {item.element for item in document.name_spaces.get(space, ())}
         if not have.issuperset(wanted):
             checks.failed("requested_elements", Failure.MISSING_ELEMENT, "an element that was asked is missing")
-            return
-    for space, items in document.name_spaces.items():
-        asked = requested.elements.get(space, ())
-        if any(item.element not in asked for item in items):
-            checks.failed("requested_elements", Failure.MALFORMED, "an element that nobody asked for")
             return
     checks.passed("requested_elements")

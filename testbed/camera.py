@@ -7,16 +7,19 @@ import io
 import random
 from contextlib import suppress
 
+import numpy as np
 import segno
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 WIDTH, HEIGHT = 640, 480
 FPS = 15.0
 QUALITY = 80
+MAX_REQUEST = 8192
 _BOUNDARY = "frame"
 
 
-def render(text: str | None, *, seed: int = 0) -> bytes:
+def render(text: str | bytes | None, *, seed: int = 0) -> bytes:
     """One JPEG frame: a dark hall, and a phone's screen with `text` as a QR code where there is one.
 
     The code is tilted a little, softened and noisy, as a phone before a camera is; `seed` fixes how.
@@ -32,18 +35,27 @@ def render(text: str | None, *, seed: int = 0) -> bytes:
         picture = picture.rotate(chance.uniform(-6, 6), Image.Resampling.BILINEAR, expand=True, fillcolor=120)
         frame.paste(picture, ((WIDTH - picture.width) // 2, (HEIGHT - picture.height) // 2))
         frame = frame.filter(ImageFilter.GaussianBlur(0.6))
+    return _jpeg(frame)
+
+
+def _jpeg(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    frame.convert("RGB").save(buffer, format="JPEG", quality=QUALITY)
+    picture.convert("RGB").save(buffer, format="JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
+def _picture(pixels: NDArray[np.uint8]) -> bytes:
+    return _jpeg(Image.fromarray(pixels).resize((WIDTH, HEIGHT)))
+
+
 class VirtualCamera:
-    """Serves one picture at a time; `show` and `clear` change it. Clients come and go."""
+    """Serves one picture at a time; `show`, `show_image` and `clear` change it. Clients come and go."""
 
     def __init__(self, *, fps: float = FPS) -> None:
         self._fps = fps
         self._empty = render(None)
         self._frame = self._empty
+        self._turn = 0
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.port = 0
@@ -56,23 +68,39 @@ class VirtualCamera:
 
     async def start(self) -> None:
         """Listen, on the same port again after `stop`."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=MAX_REQUEST)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        """The camera is gone: connections are cut and new ones refused."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
         for writer in self._clients.values():
             writer.transport.abort()
         await asyncio.gather(*self._clients)
 
-    async def show(self, text: str) -> None:
-        """Hold a code before the camera."""
+    async def show(self, text: str | bytes) -> None:
+        """Hold a code before the camera. Raises ValueError for more than a QR code can hold."""
         self.shown += 1
-        self._frame = await asyncio.to_thread(render, text, seed=self.shown)
+        turn = self._next_turn()
+        self._set(turn, await asyncio.to_thread(render, text, seed=self.shown))
+
+    async def show_image(self, pixels: NDArray[np.uint8]) -> None:
+        """Hold any picture before the camera: grey (height x width) or RGB (height x width x 3), scaled to the frame."""
+        turn = self._next_turn()
+        self._set(turn, await asyncio.to_thread(_picture, pixels))
 
     async def clear(self) -> None:
-        self._frame = self._empty
+        self._set(self._next_turn(), self._empty)
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn
+
+    def _set(self, turn: int, frame: bytes) -> None:
+        if turn == self._turn:  # a picture that took long to draw does not come after the next one
+            self._frame = frame
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

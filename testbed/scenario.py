@@ -46,7 +46,9 @@ class Incident:
 Step = Attempt | Incident
 
 
-class _Script:
+class Script:
+    """Ways to present, and the steps of the fixed scenario."""
+
     def __init__(self, building: Building, crowd: Crowd, decided: Callable[[], Awaitable[None]]) -> None:
         self._building, self._crowd, self._decided = building, crowd, decided
 
@@ -241,4 +243,4 @@ class _Script:
 
 def script(building: Building, crowd: Crowd, decided: Callable[[], Awaitable[None]]) -> Iterator[Step]:
     """`decided` waits until the attempt under way has its decision."""
-    return _Script(building, crowd, decided).steps()
+    return Script(building, crowd, decided).steps()

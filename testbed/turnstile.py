@@ -1,12 +1,14 @@
 """A virtual turnstile: a relay module with flash timer, beams and fire line on one Unix socket, a display on another, and people.
 
 It is a device of its own beside the agent: its relay falls back to rest when its own timer ends, whoever is still there.
+The module's protocol is described in drivers.lane.relay_module, the display's in drivers.signal.display.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,10 +18,31 @@ from typing import Any
 from drivers.ports import Direction, LaneSignal, Light, Message
 
 MAX_LINE = 4096
+MAX_PULSE_MS = 10_000
+"""What the module's timer can be set to, whatever its client asks."""
+MAX_UNSENT = 65_536
+"""Bytes waiting for a client that does not read; it is dropped then."""
+MAX_MOVES = 1000
 STEP_S = 0.12
 """From one beam to the next at a walk, seconds."""
+RELEASE_S = 5.0
+"""A pulse releases the barrier for one passage, for at most this long: the turnstile's own latch, not the relay's time."""
 ENTRY = (LaneSignal.BEAM_A, LaneSignal.BEAM_M, LaneSignal.BEAM_B)
 _FEEDBACK = {Direction.IN: LaneSignal.RELAY_IN, Direction.OUT: LaneSignal.RELAY_OUT}
+
+
+class _RefusedError(Exception):
+    """A command that the module answers with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One movement of a relay's contact."""
+
+    direction: Direction
+    energised: bool
+    at: float
+    """Seconds on the event loop's clock (CLOCK_MONOTONIC)."""
 
 
 @dataclass(slots=True)
@@ -33,8 +56,11 @@ class Turnstile:
     shown: Message | None = None
     pulses: int = 0
     """How often a relay was energised."""
+    moves: deque[Move] = field(default_factory=lambda: deque(maxlen=MAX_MOVES))
+    """The newest movements of both relays."""
     _writer: asyncio.StreamWriter | None = None
     _timers: dict[Direction, asyncio.TimerHandle] = field(default_factory=dict)
+    _latches: dict[Direction, asyncio.TimerHandle] = field(default_factory=dict)
     _servers: list[asyncio.Server] = field(default_factory=list)
     _clients: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,17 +71,23 @@ class Turnstile:
             self._servers.append(await asyncio.start_unix_server(serve, str(path), limit=MAX_LINE))
 
     async def stop(self) -> None:
+        """Power off: clients are cut, relays and barrier fall back to rest."""
         for server in self._servers:
             server.close()
         for writer in self._clients.values():
             writer.transport.abort()
         await asyncio.gather(*self._clients)
-        for timer in self._timers.values():
-            timer.cancel()
+        for direction in Direction:
+            self._relay(direction, False)
+            self._lock(direction)
         self._servers.clear()
 
     def energised(self, direction: Direction) -> bool:
         return self.levels[_FEEDBACK[direction]]
+
+    def open(self, direction: Direction) -> bool:
+        """Whether a person can walk through: released by a pulse not yet used, or by the hard-wired fire line."""
+        return direction in self._latches or self.energised(direction) or self.levels[LaneSignal.FIRE]
 
     async def until(self, reached: Callable[[], bool], timeout: float) -> None:
         """Wait until the turnstile is in a state. Raises TimeoutError."""
@@ -73,13 +105,22 @@ class Turnstile:
         self._writer = writer
         try:
             while line := await reader.readline():
-                self._command(json.loads(line))
-        except (OSError, ValueError, AttributeError):
+                self._answer(_object(line))
+        except (OSError, ValueError):
             pass  # a client that talks nonsense is dropped; the relay's timer runs on
         finally:
             if self._writer is writer:
                 self._writer = None
             writer.close()
+
+    def _answer(self, body: dict[str, Any]) -> None:
+        number = _whole(body.get("id"))
+        try:
+            self._command(body)
+        except _RefusedError as error:
+            self._tell({"error": str(error), "id": number})
+        else:
+            self._tell({"ok": number})
 
     def _command(self, body: dict[str, Any]) -> None:
         match body:
@@ -89,25 +130,36 @@ class Turnstile:
             case {"cmd": "levels"}:
                 for signal in LaneSignal:
                     self._tell({"in": signal.value, "active": self.levels[signal]})
-            case {"cmd": "pulse", "out": str(out), "ms": int(ms), "id": int(number)}:
-                self._flash(Direction(out), ms)
-                self._tell({"ok": number})
+            case {"cmd": "pulse", "out": str(out), "ms": ms}:
+                if not 0 < _whole(ms) <= MAX_PULSE_MS:
+                    raise _RefusedError(f"ms: 1 to {MAX_PULSE_MS} is expected")
+                if out not in set(Direction):
+                    raise _RefusedError("out: in or out is expected")
+                self._flash(Direction(out), _whole(ms))
             case _:
-                raise ValueError("no command of this module")
+                raise _RefusedError("no command of this module")
 
     def _flash(self, direction: Direction, milliseconds: int) -> None:
-        if direction in self._timers:
-            self._timers[direction].cancel()
+        loop = asyncio.get_running_loop()
+        for timers in (self._timers, self._latches):
+            if direction in timers:
+                timers.pop(direction).cancel()
         self.pulses += 1
         self._relay(direction, True)
-        loop = asyncio.get_running_loop()
         self._timers[direction] = loop.call_later(milliseconds / 1000, self._relay, direction, False)
+        self._latches[direction] = loop.call_later(RELEASE_S, self._lock, direction)
 
     def _relay(self, direction: Direction, on: bool) -> None:
         if not on and direction in self._timers:
             self._timers.pop(direction).cancel()
         if self.energised(direction) != on:
+            self.moves.append(Move(direction, on, asyncio.get_running_loop().time()))
             self.set(_FEEDBACK[direction], on)
+
+    def _lock(self, direction: Direction) -> None:
+        if direction in self._latches:
+            self._latches.pop(direction).cancel()
+            self._changed.set()
 
     def set(self, signal: LaneSignal, active: bool) -> None:
         """Drive one input."""
@@ -116,18 +168,24 @@ class Turnstile:
         self._changed.set()
 
     def _tell(self, body: dict[str, Any]) -> None:
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps(body).encode() + b"\n")
+        if self._writer is None or self._writer.is_closing():
+            return
+        self._writer.write(json.dumps(body).encode() + b"\n")
+        if self._writer.transport.get_write_buffer_size() > MAX_UNSENT:
+            self._writer.transport.abort()
 
     # The display.
 
     async def _display(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._note(writer)
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError):
             while line := await reader.readline():
-                body = json.loads(line)
-                self.shown = Message(Light(body["light"]), body["ko"], body["en"])
-                self._changed.set()
+                match _object(line):
+                    case {"light": str(light), "ko": str(ko), "en": str(en)}:
+                        self.shown = Message(Light(light), ko, en)
+                        self._changed.set()
+                    case _:
+                        raise ValueError("no message of this display")
         writer.close()
 
     def _note(self, writer: asyncio.StreamWriter) -> None:
@@ -138,15 +196,27 @@ class Turnstile:
 
     # People.
 
-    async def walk(self, direction: Direction) -> None:
-        """One person walks through: beams in order, each broken until the next one is."""
+    async def walk(self, direction: Direction) -> bool:
+        """One person walks through: beams in order, each broken until the next one is. At a closed barrier the person
+        breaks the first beam, steps back, and the answer is False."""
         beams = ENTRY if direction is Direction.IN else ENTRY[::-1]
+        if not self.open(direction):
+            await self._tread(beams[:1])
+            return False
         await self._tread(beams)
+        self._lock(direction)
+        return True
 
     async def turn_back(self, direction: Direction) -> None:
-        """One person steps in, and out again the same way."""
+        """One person steps in, as far as the barrier lets them, and out again the same way."""
         beams = ENTRY if direction is Direction.IN else ENTRY[::-1]
-        await self._tread((beams[0], beams[1], beams[0]))
+        await self._tread((beams[0], beams[1], beams[0]) if self.open(direction) else beams[:1])
+
+    async def force(self, direction: Direction) -> None:
+        """One person pushes through the barrier, open or not: its contact reports it."""
+        self.set(LaneSignal.CONTACT, True)
+        await self._tread(ENTRY if direction is Direction.IN else ENTRY[::-1])
+        self.set(LaneSignal.CONTACT, False)
 
     async def _tread(self, beams: tuple[LaneSignal, ...]) -> None:
         previous: LaneSignal | None = None
@@ -159,3 +229,21 @@ class Turnstile:
             await asyncio.sleep(self.step / 2)
         if previous is not None:
             self.set(previous, False)
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """Raises ValueError."""
+    try:
+        body = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(body, dict):
+        raise ValueError("an object is expected")
+    return body
+
+
+def _whole(value: object) -> int:
+    """Raises ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("a whole number is expected")
+    return value

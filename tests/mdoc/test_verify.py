@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdoc import cbor
+from mdoc import cbor, qrpass
 from mdoc.cbor import Encoded
 from mdoc.errors import HolderDeclinedError, MalformedError, SessionError
 from mdoc.issue import Credential
@@ -19,7 +20,7 @@ from mdoc.reader import RequestedItems
 from mdoc.statuslist import StatusLists
 from mdoc.verdict import Failure, NotAcceptedError, Outcome
 from mdoc.verify import CHECKS
-from policy.reasons import Reason
+from policy.reasons import ORDER, Reason
 from testbed.authority import DOC_TYPE, MDL_DOC_TYPE, NAME_SPACE, Authority, canary_person
 from tests.conftest import NOW
 from tests.mdoc.conftest import ASKED, World
@@ -55,6 +56,18 @@ def test_elements_of_a_refused_verdict_are_unreachable(world: World) -> None:
 
 def test_every_failure_is_a_published_reason() -> None:
     assert {failure.value for failure in Failure} <= {reason.value for reason in Reason}
+
+
+@pytest.mark.parametrize("table", [CHECKS, qrpass.CHECKS], ids=["response", "pass"])
+def test_checks_fail_in_the_published_order_of_reasons(table: Mapping[str, tuple[Failure, ...]]) -> None:
+    firsts = _first_reasons(table)
+    assert firsts == sorted(firsts)
+
+
+def _first_reasons(table: Mapping[str, tuple[Failure, ...]]) -> list[int]:
+    """Of each check that looks at content, the first reason it may give."""
+    looks = [failures for failures in table.values() if failures[0] not in (Failure.MALFORMED, Failure.HOLDER_DECLINED)]
+    return [min(ORDER.index(Reason(failure)) for failure in failures) for failures in looks]
 
 
 def reissued(world: World, **changes: Any) -> tuple[Credential, ec.EllipticCurvePrivateKey]:

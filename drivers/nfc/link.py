@@ -1,0 +1,177 @@
+"""What the gate does with an NFC card: read the engagement (static handover), then carry the session by ENVELOPE.
+
+Runs the sans-I/O exchanges of `mdoc.ndef_handover` and `mdoc.apdu` over any `drivers.ports.NfcCard`
+(ISO/IEC 18013-5 8.2.2.1 and 8.3.3.1.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, runtime_checkable
+
+from drivers.ports import Carrier, LinkError, LinkProtocolError, LinkTimeoutError, NfcCard
+from mdoc import apdu, limits
+from mdoc.engagement import NfcOptions
+from mdoc.errors import MalformedError
+from mdoc.ndef_handover import BleCarrier, HandoverSelect, NotReadyError, Pause, read_ndef_file
+from protocol.clock import Clock
+
+ENGAGE_TIMEOUT_S = 5.0
+"""Longest time for reading the engagement, whatever the card does."""
+LOCKED_PAUSE_S = 0.2
+"""Seconds between two tries while the phone is locked."""
+LOCKED_PATIENCE_S = 2.0
+"""How long a locked phone is asked again by default."""
+CLOSE_GRACE_S = 0.5
+"""How long `close` lets a last message (session termination) go out."""
+
+T = TypeVar("T")
+
+
+class PhoneNotReadyError(LinkError):
+    """The phone gives no engagement: locked, or no wallet presents. The person has to unlock it and tap again."""
+
+
+@runtime_checkable
+class _Stamped(Protocol):
+    """A card that stamps each response where it arrives, before the event loop has a part in it."""
+
+    @property
+    def last_byte_at(self) -> float: ...
+
+
+async def run(card: NfcCard, steps: Generator[bytes | Pause, bytes, T]) -> T:
+    """Run a sans-I/O exchange over `card`. Raises LinkError and whatever the exchange raises."""
+    try:
+        step = next(steps)
+        while True:
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                step = steps.send(b"")
+            else:
+                step = steps.send(await card.transceive(step))
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+class NfcLink:
+    """One session over NFC data transfer (drivers.ports.Link). Each message sent is answered by one message.
+
+    `send` starts the exchange, `receive` waits for its answer: the phone's holder may take time to consent. After a
+    receive that timed out, `receive` may be called again. Limits are data field lengths in bytes.
+    """
+
+    def __init__(self, card: NfcCard, clock: Clock, *, max_command: int, max_response: int) -> None:
+        self._card, self._clock = card, clock
+        self._max_command, self._max_response = max_command, max_response
+        self._exchange: asyncio.Task[bytes] | None = None
+        self._last_byte_at = clock.monotonic()
+
+    @property
+    def carrier(self) -> Carrier:
+        return Carrier.NFC
+
+    @property
+    def last_byte_at(self) -> float:
+        return self._last_byte_at
+
+    async def send(self, message: bytes) -> None:
+        """Raises LinkProtocolError over 256 kB or while an answer is still to be received."""
+        if self._exchange is not None:
+            raise LinkProtocolError("the answer to the message before has not been received")
+        if len(message) > limits.MAX_MESSAGE:
+            raise LinkProtocolError("message longer than the limit")
+        self._exchange = asyncio.create_task(self._transfer(message))
+        await asyncio.sleep(0)
+
+    async def receive(self, timeout: float) -> bytes:
+        if self._exchange is None:
+            raise LinkProtocolError("nothing has been sent that the phone could answer")
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await asyncio.shield(self._exchange)
+        except TimeoutError:
+            raise LinkTimeoutError("no complete message in time") from None
+        except LinkError:
+            self._exchange = None
+            raise
+        self._exchange = None
+        return answer
+
+    async def close(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            try:
+                await asyncio.wait((exchange,), timeout=CLOSE_GRACE_S)
+            finally:
+                exchange.cancel()
+            await asyncio.wait((exchange,), timeout=CLOSE_GRACE_S)
+            if exchange.done() and not exchange.cancelled():
+                exchange.exception()  # marks it as seen: nobody waits for the answer any more
+        await self._card.release()
+
+    async def _transfer(self, message: bytes) -> bytes:
+        try:
+            steps = apdu.exchange(message, max_command=self._max_command, max_response=self._max_response)
+            answer = await run(self._card, steps)
+        except apdu.ApduError as error:
+            raise LinkProtocolError(str(error)) from error
+        self._last_byte_at = self._card.last_byte_at if isinstance(self._card, _Stamped) else self._clock.monotonic()
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class NfcEngagement:
+    """What a tap gave. `engagement` and `handover_select` are the bytes received, for the session transcript.
+
+    `ble` and `nfc` are the carriers offered for the session; `open_link` uses the second.
+    """
+
+    engagement: bytes = field(repr=False)
+    handover_select: bytes = field(repr=False)
+    ble: BleCarrier | None
+    nfc: NfcOptions | None
+    _card: NfcCard = field(repr=False)
+    _clock: Clock = field(repr=False)
+
+    async def open_link(self) -> NfcLink:
+        """Select the mdoc application. Raises LinkError, also when the phone does not offer NFC data transfer."""
+        if self.nfc is None:
+            raise LinkProtocolError("the phone offers no NFC data transfer")
+        try:
+            await run(self._card, apdu.select(apdu.MDOC_AID))
+        except apdu.ApduError as error:
+            raise LinkProtocolError(str(error)) from error
+        return NfcLink(
+            self._card,
+            self._clock,
+            max_command=min(self.nfc.max_command, apdu.command_data(self._card.max_command)),
+            max_response=min(self.nfc.max_response, apdu.response_data(self._card.max_response)),
+        )
+
+
+async def engage(card: NfcCard, clock: Clock, *, patience: float = LOCKED_PATIENCE_S) -> NfcEngagement:
+    """Read the engagement of the phone in the field. A locked phone is asked again for `patience` seconds.
+
+    Raises PhoneNotReadyError, LinkProtocolError (malformed, or negotiated handover only: see its cause), LinkLostError,
+    LinkTimeoutError. The caller releases the card.
+    """
+    give_up = clock.monotonic() + patience
+    try:
+        async with asyncio.timeout(ENGAGE_TIMEOUT_S + patience):
+            while True:
+                try:
+                    select = HandoverSelect.parse(await run(card, read_ndef_file()))
+                    break
+                except NotReadyError as error:
+                    if clock.monotonic() >= give_up:
+                        raise PhoneNotReadyError(str(error)) from error
+                    await asyncio.sleep(LOCKED_PAUSE_S)
+    except MalformedError as error:
+        raise LinkProtocolError(str(error)) from error
+    except TimeoutError:
+        raise LinkTimeoutError("the engagement could not be read in time") from None
+    return NfcEngagement(select.engagement, select.raw, select.ble, select.nfc, card, clock)

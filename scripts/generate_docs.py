@@ -1,0 +1,58 @@
+"""Pages that are made from the code: `python scripts/generate_docs.py` writes them, `--check` says which are out of date."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from policy.reasons import ORDER, WORDING, Reason  # noqa: E402  the path comes first
+
+_GROUPS = {
+    Reason.UNREADABLE: "휴대전화와 주고받기 · the exchange with the phone",
+    Reason.UNKNOWN_ISSUER: "검증 · the verifier",
+    Reason.NO_RIGHT_ZONE: "이곳의 규칙 · this site's rules",
+    Reason.OUT_OF_SERVICE: "통로와 기록 · the lane and the record",
+}
+
+
+def reasons() -> str:
+    lines = [
+        "# 거절 사유 · Refusal reasons",
+        "",
+        "거절에는 사유가 하나 있습니다. 이 순서에서 처음 걸린 것입니다. 이 문서는 `policy/reasons.py`에서 만들어집니다.",
+        "*Every refusal has exactly one reason, the first that failed in this order. Made from `policy/reasons.py`.*",
+        "",
+        "| 순서 no. | `reason` | 표시 (한국어) | display (English) |",
+        "| ---: | --- | --- | --- |",
+    ]
+    for number, reason in enumerate(ORDER, 1):
+        if reason in _GROUPS:
+            lines.append(f"| | **{_GROUPS[reason]}** | | |")
+        words = WORDING[reason]
+        lines.append(f"| {number} | `{reason}` | {words.ko} | {words.en} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"docs/reasons.md": reasons}
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for name, make in PAGES.items():
+        path = ROOT / name
+        text = make()
+        if not path.exists() or path.read_text("utf-8") != text:
+            stale.append(name)
+            if "--check" not in arguments:
+                path.write_text(text, "utf-8")
+    if stale and "--check" in arguments:
+        sys.stderr.write(f"out of date: {', '.join(stale)}; run python scripts/generate_docs.py\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

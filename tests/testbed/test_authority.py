@@ -1,0 +1,71 @@
+"""An issuing authority and a phone on disk: private files, issue, revoke, publish, and a history that stays on the phone."""
+
+from __future__ import annotations
+
+import stat
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from mdoc import truststore
+from mdoc.statuslist import TokenStatus
+from protocol.clock import SystemClock
+from testbed import issuer_cli
+from testbed.authority import Authority
+from testbed.phone.wallet import Wallet
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    directory = tmp_path / "authority"
+    assert issuer_cli.main(["--dir", str(directory), "create"]) == 0
+    return directory
+
+
+def loaded(authority: Path, trust: Path) -> truststore.Trust:
+    opened = Authority(authority, bytes)
+    return truststore.load_directory(trust, list_key=opened.list_key, now=SystemClock().now())
+
+
+def test_keys_are_readable_by_nobody_else(authority: Path, tmp_path: Path) -> None:
+    phone = tmp_path / "phone"
+    assert issuer_cli.main(["--dir", str(authority), "issue", "--phone", str(phone)]) == 0
+    keys = [*authority.glob("*.key.pem"), *phone.glob("*.key.pem")]
+    assert len(keys) == 7
+    assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in keys)
+
+
+def test_issue_revoke_publish(authority: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    phone, trust = tmp_path / "phone", tmp_path / "trust"
+    run = ["--dir", str(authority)]
+    assert issuer_cli.main([*run, "issue", "--phone", str(phone), "--access-class", "secure"]) == 0
+    assert "상태 번호 0" in capsys.readouterr().out
+    assert issuer_cli.main([*run, "revoke", "0"]) == 0
+    assert issuer_cli.main([*run, "publish", "--trust", str(trust)]) == 0
+    snapshot = loaded(authority, trust)
+    assert snapshot.problems == ()
+    assert (len(snapshot.anchors), len(snapshot.issuers), len(snapshot.status)) == (1, 1, 1)
+    (uri,) = snapshot.status.ages(SystemClock().now())
+    found = snapshot.status.find(uri)
+    assert found is not None
+    assert found.get(0) is TokenStatus.INVALID
+    assert found.get(1) is TokenStatus.VALID
+    assert found.get(len(found)) is TokenStatus.UNDETERMINED
+    wallet = Wallet.load(phone)
+    assert len(wallet.held) == len(wallet.passes) == 1
+
+
+def test_mistakes_are_told_in_one_line(authority: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert issuer_cli.main(["--dir", str(authority), "revoke", "7"]) == 2
+    assert issuer_cli.main(["--dir", str(tmp_path / "none"), "publish", "--trust", str(tmp_path)]) == 2
+    assert issuer_cli.main(["--dir", str(authority), "create"]) == 2
+    assert capsys.readouterr().err.count("오류 (error)") == 3
+
+
+def test_history_is_kept_on_the_phone(tmp_path: Path, now: datetime) -> None:
+    wallet = Wallet()
+    wallet.save(tmp_path)
+    wallet.remember(now, carrier="nfc", reader="정부세종청사", shared={"ns": ["access_class"]}, outcome="shared")
+    assert Wallet.load(tmp_path).history == wallet.history
+    assert wallet.history[0]["reader"] == "정부세종청사"

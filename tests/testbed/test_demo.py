@@ -1,0 +1,44 @@
+"""The scripted demo: every attempt ends as expected, every event reaches the controller exactly once, nothing issued leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed import broker
+
+LAST_LINE = re.compile(
+    r"demo: (\d+) presentations, (\d+) granted, (\d+) refused, 0 unexpected, (\d+) events, 0 lost, 0 duplicated"
+)
+GUARD_S = 180.0
+
+
+@pytest.mark.skipif(broker.executable() is None, reason="mosquitto is not installed (apt install mosquitto)")
+async def test_scripted_demo_ends_well(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gwanmun", "demo", "--scripted", "--dir", str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(GUARD_S):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    text = output.decode()
+    last = LAST_LINE.fullmatch(text.strip().splitlines()[-1])
+    assert last is not None, text
+    assert process.returncode == 0, text
+    presentations, granted, refused, events = map(int, last.groups())
+    assert presentations == granted + refused
+    assert granted >= 9
+    assert refused >= 13
+    assert events > presentations
+    for log in ("agent.log", "controller.log"):
+        assert "Traceback" not in (tmp_path / log).read_text("utf-8"), log
