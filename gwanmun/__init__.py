@@ -1,0 +1,1 @@
+"""The command line `gwanmun`. It imports every other package lazily and is imported by none."""
