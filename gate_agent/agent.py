@@ -1,0 +1,379 @@
+"""The gate agent: hardware to rest, journal, trust, lanes, uplink, in this order; and back on SIGTERM.
+
+`run` is what `gwanmun agent --config FILE` calls. Exit status: 0 after a clean stop, 2 for a configuration mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from gate_agent import config as configuration
+from gate_agent import health, log
+from gate_agent.config import ConfigError, Expected, GateConfig
+from gate_agent.devices import BACKOFF_BASE_S, BACKOFF_CAP_S, Supervised
+from gate_agent.hardware import open_device
+from gate_agent.journal import Journal, RecordUnavailableError
+from gate_agent.lane import Lane, Ports
+from gate_agent.services import Services
+from gate_agent.trust import TrustCache, load_list_key
+from gate_agent.uplink import Uplink
+from mdoc.certificates import load_pem
+from mdoc.errors import TrustError
+from mdoc.reader import ReaderIdentity
+from protocol import mqtt, sdnotify
+from protocol.backoff import Backoff
+from protocol.clock import Clock, SystemClock
+from protocol.events import Kind
+from protocol.health import Health
+from protocol.mqtt import MqttLink, MqttSettings, TlsFilesError
+from protocol.status import GateState, LaneState, LaneStatus
+
+_log = logging.getLogger(__name__)
+
+EXIT_CONFIG = 2
+JOURNAL_FILE = "journal.db"
+BACKGROUND_S = 1.0
+"""What a stopping gate grants links that are being closed."""
+BOOT_RECORD_S = 5.0
+"""Longest wait for the boot record; a gate whose disk hangs still watches its lanes and refuses."""
+MAX_FLAGS = 16
+"""Entries of an event's `degraded`."""
+
+
+def run(config_path: Path) -> int:
+    """Run until SIGTERM or SIGINT. Prints a configuration mistake, Korean and English, and returns 2."""
+    log.set_up()
+    try:
+        config = configuration.load(config_path)
+        return asyncio.run(_serve(config))
+    except ConfigError as error:
+        sys.stderr.write(error.text() + "\n")
+        return EXIT_CONFIG
+
+
+async def _serve(config: GateConfig) -> int:
+    stop, reload = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    agent = Agent(config, SystemClock())
+    why = "failed"
+    try:
+        await agent.start()
+        agent.reload_on(reload)
+        await stop.wait()
+        why = "asked"
+    finally:
+        await agent.stop(why)
+    return 0
+
+
+def reader_identity(config: GateConfig) -> ReaderIdentity:
+    """Chain and key for reader authentication. Raises ConfigError when they cannot be used together."""
+    paths = config.reader
+    try:
+        chain = load_pem(paths.certificate.read_bytes())
+    except (OSError, TrustError) as error:
+        why = Expected("판독기 인증서(PEM)를 읽을 수 없습니다", "a PEM certificate chain is expected, leaf first")
+        raise ConfigError(config.file, "reader.certificate", why) from error
+    try:
+        key = load_pem_private_key(paths.key.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        why = Expected("암호 없는 PEM 개인키가 있어야 합니다", "a PEM private key without a password is expected")
+        raise ConfigError(config.file, "reader.key", why) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != chain[0].public_key():
+        why = Expected(
+            "첫 인증서의 타원곡선 개인키여야 합니다", "the elliptic-curve key of the first certificate is expected"
+        )
+        raise ConfigError(config.file, "reader.key", why)
+    return ReaderIdentity(key, chain)
+
+
+class Agent:
+    """`start` once, `stop` once, also after a start that failed."""
+
+    def __init__(self, config: GateConfig, clock: Clock) -> None:
+        """Raises ConfigError for devices or keys that cannot be used."""
+        self._config, self._clock = config, clock
+        # Only spreads retries in time; keys and ids come from the system's source.
+        self._random = random.Random()  # noqa: S311  back-off jitter, no secret
+        self.boot = os.urandom(8).hex()
+        self._started_at = clock.monotonic()
+        self._identity = reader_identity(config)
+        self._list_key = load_list_key(config.list_key)
+        self._devices = {device.id: self._supervise(device) for device in config.devices.values()}
+        self._journal: Journal | None = None
+        self._uplink: Uplink | None = None
+        self._trust: TrustCache | None = None
+        self._services: Services | None = None
+        self._lanes: list[Lane] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _supervise(self, device: configuration.Device) -> Supervised[Any]:
+        return Supervised(
+            open_device(self._config, device, self._clock),
+            device.id,
+            clock=self._clock,
+            backoff=Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, self._random),
+            report=self._device_changed,
+        )
+
+    async def start(self) -> None:
+        """Raises ConfigError when rules, trust directory or TLS files cannot be used."""
+        config = self._config
+        await self._start_hardware()
+        journal = self._journal = await self._open_journal()
+        try:
+            data = {
+                "boot": self.boot,
+                "version": health.software_version(),
+                "lanes": [each.id for each in config.lanes],
+            }
+            await journal.append(Kind.GATE_BOOT, data, timeout=BOOT_RECORD_S)
+        except RecordUnavailableError:
+            _log.error("the boot record cannot be written; entry stays refused until records can be")
+        for name, device in self._devices.items():
+            if not device.available and name.startswith("lane."):
+                self._device_changed(name, False, "not there at start")
+        trust = self._trust = TrustCache(
+            config.trust_directory,
+            config.policy_file,
+            list_key=self._list_key,
+            points={lane.point for lane in config.lanes},
+            clock=self._clock,
+            report=journal.note,
+        )
+        await trust.load_first()
+        self._services = Services(
+            clock=self._clock,
+            journal=journal,
+            trust=trust,
+            identity=self._identity,
+            request=config.request,
+            times=config.times,
+            limits=config.limits,
+            random_bytes=os.urandom,
+            new_key=ec.generate_private_key,
+            degraded=lambda: self.degraded()[:MAX_FLAGS],
+        )
+        self._lanes = [self._lane(lane, self._services) for lane in config.lanes]
+        uplink = self._uplink = self._make_uplink(journal)
+        try:
+            await uplink.start()
+        except TlsFilesError as error:
+            why = Expected(f"MQTT 인증서를 쓸 수 없습니다: {error}", f"usable TLS files are expected: {error}")
+            raise ConfigError(config.file, "mqtt", why) from error
+        # The other devices start with their supervisors: a camera may take seconds, and no lane waits for another's.
+        self._watch_devices()
+        self._spawn(trust.watch(config.times.trust_poll_s))
+        interval = sdnotify.watchdog_interval()
+        if interval is not None:
+            self._spawn(self._feed_watchdog(interval))
+        sdnotify.ready()
+        self._show_status()
+
+    def reload_on(self, asked: asyncio.Event) -> None:
+        """Read rules and trust directory anew whenever `asked` is set (SIGHUP)."""
+
+        async def work() -> None:
+            while True:
+                await asked.wait()
+                asked.clear()
+                if self._trust is not None:
+                    await self._trust.reload()
+
+        self._spawn(work())
+
+    async def stop(self, why: str) -> None:
+        """Lanes first, then the hardware, which falls back to rest, then the last records."""
+        sdnotify.stopping()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        if self._services is not None:
+            await self._services.background.finish(BACKGROUND_S)
+        await asyncio.gather(*(device.stop() for device in self._devices.values()))
+        if self._journal is not None:
+            self._journal.note(Kind.GATE_STOPPED, {"boot": self.boot, "why": why})
+        if self._uplink is not None:
+            await self._uplink.stop()
+        if self._journal is not None:
+            await self._journal.stop()
+
+    def degraded(self) -> list[str]:
+        """What does not work right now: devices by id, journal and uplink by flag."""
+        found = [name for name, device in self._devices.items() if not device.available]
+        if self._journal is not None and not self._journal.writable:
+            found.insert(0, "journal")
+        return (self._uplink.degraded if self._uplink is not None else []) + found
+
+    # Parts.
+
+    async def _open_journal(self) -> Journal:
+        config = self._config
+        try:
+            config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            _log.error("the state directory cannot be made; entry stays refused until it is there")
+
+        def committed() -> None:
+            if self._uplink is not None:
+                self._uplink.records_waiting()
+
+        journal = Journal(
+            config.state_dir / JOURNAL_FILE,
+            site=config.site,
+            gate=config.id,
+            clock=self._clock,
+            random_bytes=os.urandom,
+            on_commit=committed,
+        )
+        await journal.start()
+        return journal
+
+    def _lane(self, lane: configuration.Lane, services: Services) -> Lane:
+        def device(kind: str, name: str | None) -> Any:
+            return None if name is None else self._devices[f"{kind}.{name}"]
+
+        ports = Ports(
+            hardware=device("lane", lane.hardware),
+            signal=device("signal", lane.signal),
+            camera=device("camera", lane.camera),
+            nfc=device("nfc", lane.nfc),
+            ble=device("ble", lane.ble),
+        )
+        loop = asyncio.get_running_loop()
+        return Lane(lane, ports, services, call_later=loop.call_later, on_state=self._state_changed)
+
+    def _make_uplink(self, journal: Journal) -> Uplink:
+        config = self._config
+        settings = MqttSettings(
+            host=config.mqtt.host,
+            port=config.mqtt.port,
+            ca=config.mqtt.ca,
+            certificate=config.mqtt.certificate,
+            key=config.mqtt.key,
+            client_id=config.id,
+            # A will delay has no effect beyond the session's life.
+            session_expiry=60,
+        )
+
+        def connect(
+            will: mqtt.Will, on_message: Callable[[mqtt.Message], None], on_state: Callable[[mqtt.LinkState], None]
+        ) -> MqttLink:
+            return MqttLink(
+                settings, clock=self._clock, random=self._random, will=will, on_message=on_message, on_state=on_state
+            )
+
+        return Uplink(
+            connect,
+            journal,
+            site=config.site,
+            gate=config.id,
+            boot=self.boot,
+            in_flight=config.limits.in_flight,
+            random=self._random,
+            call_later=asyncio.get_running_loop().call_later,
+            state=self._state,
+            health=self._health,
+            health_s=config.times.health_s,
+            report=self._uplink_changed,
+        )
+
+    async def _start_hardware(self) -> None:
+        """Relays to rest, before anything that could fail or take long."""
+        found = [device for name, device in self._devices.items() if name.startswith("lane.")]
+        await asyncio.gather(*(device.start() for device in found))
+
+    def _watch_devices(self) -> None:
+        """One task for each device; a device that no lane names is not kept running."""
+        work: dict[str, Callable[[Any], Awaitable[None]] | None] = {}
+        for lane in self._lanes:
+            ports = lane.ports
+            work[ports.hardware.name] = lane.watch_inputs
+            work[ports.signal.name] = lane.display.watch
+            if ports.camera is not None:
+                work[ports.camera.name] = lane.watch_camera
+            if ports.nfc is not None:
+                work[ports.nfc.name] = lane.watch_nfc
+            if ports.ble is not None:
+                work[ports.ble.name] = None
+        for name, each in work.items():
+            self._spawn(self._devices[name].run(each))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_end_of_task)
+        self._tasks.append(task)
+
+    async def _feed_watchdog(self, interval: float) -> None:
+        while True:
+            sdnotify.alive()
+            await asyncio.sleep(interval)
+
+    # Reports.
+
+    def _device_changed(self, name: str, available: bool, why: str) -> None:
+        if self._journal is not None:
+            data = {"device": name} if available else {"device": name, "why": why}
+            self._journal.note(Kind.DEVICE_RESTORED if available else Kind.DEVICE_DEGRADED, data)
+        for lane in self._lanes:
+            lane.devices_changed()
+        self._state_changed()
+        self._show_status()
+
+    def _uplink_changed(self, kind: Kind, data: dict[str, str]) -> None:
+        if self._journal is not None:
+            self._journal.note(kind, data)
+        self._show_status()
+
+    def _state_changed(self) -> None:
+        if self._uplink is not None:
+            self._uplink.state_changed()
+
+    def _show_status(self) -> None:
+        missing = self.degraded()
+        lanes = f"{len(self._config.lanes)} lanes"
+        sdnotify.status(f"{lanes}, missing: {', '.join(missing)}" if missing else f"{lanes}, all well")
+
+    def _state(self, epoch: str, seq: int) -> GateState:
+        return GateState(self.boot, epoch, seq, tuple(_lane_status(lane) for lane in self._lanes))
+
+    async def _health(self) -> Health:
+        journal, trust = cast(Journal, self._journal), cast(TrustCache, self._trust)
+        return await health.measure(
+            journal,
+            clock=self._clock,
+            boot=self.boot,
+            started_at=self._started_at,
+            state_dir=self._config.state_dir,
+            trust=trust.current.trust.version,
+            degraded=self.degraded,
+        )
+
+
+def _lane_status(lane: Lane) -> LaneStatus:
+    ports = lane.ports
+    sensors = {"camera": ports.camera, "nfc": ports.nfc, "ble": ports.ble, "signal": ports.signal}
+    degraded = tuple(kind for kind, device in sensors.items() if device is not None and not device.available)
+    state = LaneState(lane.state.value) if ports.hardware.available else LaneState.OUT_OF_SERVICE
+    return LaneStatus(lane.settings.id, str(lane.settings.direction), state, degraded)
+
+
+def _end_of_task(task: asyncio.Task[None]) -> None:
+    """A task of the agent never ends by itself; one that does is a fault to be seen, and the rest goes on."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("a part of the agent has failed", exc_info=task.exception())

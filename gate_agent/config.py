@@ -1,0 +1,355 @@
+"""gate.toml as frozen dataclasses (docs/configuration.md). Every mistake is refused with file, key and what is expected.
+
+Cross references are checked here too: a lane names devices that exist, one lane each (a BLE central may be shared).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivers.ports import Direction
+from protocol import toml, topics
+from protocol.toml import ConfigError, Expected, Table
+
+__all__ = ["ConfigError", "Expected", "GateConfig", "load"]
+
+ATTRIBUTES = ("agency_code", "card_type", "access_class")
+"""What a rule may speak of (policy.decision.Attributes); every requested element feeds exactly one."""
+CIVIL_SERVANT = "kr.go.civilservant.1"
+MAX_LANES = 64
+"""Lanes of one gate host (ARCHITECTURE section 9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reader authentication: the chain shown to phones (leaf first) and its private key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Mqtt:
+    host: str
+    port: int
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a phone is asked for, and which attribute each element feeds."""
+
+    doc_type: str
+    namespace: str
+    attribute_by_element: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One [device.KIND.NAME]. `options` are the driver's own keys, checked."""
+
+    kind: str
+    name: str
+    driver: str
+    options: Mapping[str, str]
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One direction through one barrier. Device fields hold names from [device.*.NAME]."""
+
+    id: str
+    point: str
+    direction: Direction
+    camera: str | None
+    nfc: str | None
+    ble: str | None
+    hardware: str
+    signal: str
+    pulse_ms: int
+    wait_for_start_s: float
+    passage_s: float
+    alarm_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds."""
+
+    ble_connect_s: float
+    nfc_engage_s: float
+    consent_timeout_s: float
+    pass_max_age_s: float
+    clock_error_s: float
+    record_timeout_s: float
+    relay_timeout_s: float
+    message_s: float
+    repeat_gap_s: float
+    trust_poll_s: float
+    health_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    in_flight: int
+    """Records published and not yet acknowledged by the controller."""
+    refusals_per_window: int
+    """Unauthenticated refusals recorded one by one per lane and 10 s; beyond it they are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    file: Path
+    id: str
+    site: str
+    state_dir: Path
+    trust_directory: Path
+    list_key: Path
+    """Public key (PEM) that signs the issuer list."""
+    policy_file: Path
+    reader: Reader
+    mqtt: Mqtt
+    request: Request
+    devices: Mapping[str, Device]
+    """By id, `kind.name`."""
+    lanes: tuple[Lane, ...]
+    times: Times
+    limits: Limits
+
+    def device(self, kind: str, name: str) -> Device:
+        return self.devices[f"{kind}.{name}"]
+
+
+_Options = Callable[[Table], dict[str, str]]
+
+
+def _source(table: Table) -> dict[str, str]:
+    """A camera number, a device path, a video file or a stream address; frames decoded a second."""
+    source = str(table.whole("source", 0, 63)) if table.is_whole("source") else table.text("source")
+    return {"source": source, "fps": str(table.whole("fps", 1, 60, 15))}
+
+
+def _socket(table: Table) -> dict[str, str]:
+    """Simulated hardware listens on a Unix socket or on loopback, never on a network."""
+    path = table.path("path")
+    if len(os.fsencode(path)) > 100:
+        raise table.error(
+            "path",
+            "유닉스 소켓 경로는 100바이트 이하여야 합니다",
+            "a Unix socket path of at most 100 bytes is expected",
+        )
+    return {"path": str(path)}
+
+
+def _bluez(table: Table) -> dict[str, str]:
+    """Without an adapter, the first powered one."""
+    adapter = table.optional_text("adapter")
+    return {} if adapter is None else {"adapter": adapter}
+
+
+def _text(*keys: str) -> _Options:
+    return lambda table: {key: table.text(key) for key in keys}
+
+
+_DRIVERS: Mapping[str, Mapping[str, _Options]] = {
+    "camera": {"opencv": _source},
+    "nfc": {"nfcpy": _text("path")},
+    "ble": {"bluez": _bluez, "bumble": _text("hci")},
+    "lane": {"simulated": _socket},
+    "signal": {"simulated": _socket, "log": _text()},
+}
+"""Kind of device -> driver -> its own keys."""
+
+
+def _devices(root: Table) -> dict[str, Device]:
+    kinds = root.table("device")
+    found: dict[str, Device] = {}
+    for kind, drivers in _DRIVERS.items():
+        for name, table in kinds.tables(kind).items():
+            driver = table.choice("driver", tuple(drivers))
+            device = Device(kind, name, driver, drivers[driver](table))
+            table.done()
+            found[device.id] = device
+    kinds.done()
+    return found
+
+
+def _identifier(table: Table, name: str) -> str:
+    value = table.text(name)
+    if not topics.ID.fullmatch(value):
+        raise table.error(
+            name,
+            "소문자, 숫자, '-'로 된 이름(63자 이하)이어야 합니다",
+            "a name of lower-case letters, digits and '-' (at most 63) is expected",
+        )
+    return value
+
+
+def _lane(table: Table, devices: Mapping[str, Device]) -> Lane:
+    def device(kind: str, key: str, *, required: bool) -> str | None:
+        if not required and not table.has(key):
+            return None
+        known = [each.name for each in devices.values() if each.kind == kind]
+        if not known:
+            table.text(key)
+            raise table.error(
+                key, f"[device.{kind}.이름]이 먼저 있어야 합니다", f"a [device.{kind}.NAME] is expected first"
+            )
+        return table.choice(key, known)
+
+    lane = Lane(
+        id=_identifier(table, "id"),
+        point=table.text("point"),
+        direction=Direction(table.choice("direction", [each.value for each in Direction])),
+        camera=device("camera", "camera", required=False),
+        nfc=device("nfc", "nfc", required=False),
+        ble=device("ble", "ble", required=False),
+        hardware=device("lane", "hardware", required=True) or "",
+        signal=device("signal", "signal", required=True) or "",
+        # A turnstile's passage pulse is 0.3 s (TiSO); much longer ones hold the barrier open.
+        pulse_ms=table.whole("pulse_ms", 50, 10_000, 300),
+        wait_for_start_s=table.seconds("wait_for_start_s", 1, 60, 5),
+        passage_s=table.seconds("passage_s", 2, 300, 30),
+        alarm_s=table.seconds("alarm_s", 1, 600, 5),
+    )
+    if lane.camera is None and lane.nfc is None:
+        raise table.error("camera", "camera나 nfc 중 하나는 있어야 합니다", "a camera or an nfc reader is expected")
+    table.done()
+    return lane
+
+
+def _unshared(file: Path, lanes: Iterable[Lane]) -> None:
+    """Only a BLE central may serve several lanes: a camera or a relay that two lanes share opens the wrong one."""
+    users: dict[tuple[str, str], int] = {}
+    for at, lane in enumerate(lanes):
+        for kind, key, name in (
+            ("id", "id", lane.id),
+            ("camera", "camera", lane.camera),
+            ("nfc", "nfc", lane.nfc),
+            ("lane", "hardware", lane.hardware),
+            ("signal", "signal", lane.signal),
+        ):
+            if name is None:
+                continue
+            first = users.setdefault((kind, name), at)
+            if first != at:
+                raise ConfigError(
+                    file,
+                    f"lane[{at}].{key}",
+                    Expected(
+                        f"lane[{first}]와 같은 값을 쓸 수 없습니다",
+                        f"a value that lane[{first}] does not use is expected",
+                    ),
+                )
+
+
+def _request(table: Table) -> Request:
+    elements = table.strings("elements", {name: name for name in ATTRIBUTES})
+    if sorted(elements.values()) != sorted(ATTRIBUTES):
+        listed = ", ".join(ATTRIBUTES)
+        raise table.error(
+            "elements",
+            f"항목 = 속성 표가 있어야 하며 속성은 {listed} 각 하나씩입니다",
+            f"element = attribute is expected, with each of {listed} exactly once",
+        )
+    doc_type = table.text("doc_type", CIVIL_SERVANT)
+    request = Request(doc_type, table.text("namespace", doc_type), elements)
+    table.done()
+    return request
+
+
+def _times(table: Table) -> Times:
+    times = Times(
+        ble_connect_s=table.seconds("ble_connect_s", 1, 60, 10),
+        nfc_engage_s=table.seconds("nfc_engage_s", 0.5, 30, 5),
+        consent_timeout_s=table.seconds("consent_timeout_s", 1, 120, 20),
+        pass_max_age_s=table.seconds("pass_max_age_s", 1, 300, 15),
+        clock_error_s=table.seconds("clock_error_s", 0, 60, 2),
+        record_timeout_s=table.seconds("record_timeout_s", 0.02, 5, 0.25),
+        relay_timeout_s=table.seconds("relay_timeout_s", 0.1, 10, 2),
+        message_s=table.seconds("message_s", 0.2, 30, 3),
+        repeat_gap_s=table.seconds("repeat_gap_s", 0.2, 60, 2.5),
+        trust_poll_s=table.seconds("trust_poll_s", 0.05, 3600, 1),
+        health_s=table.seconds("health_s", 1, 60, 30),
+    )
+    table.done()
+    return times
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
+    """Read and check gate.toml. Raises ConfigError."""
+    path = path.resolve()
+    root = Table(path, toml.read(path), "", environ)
+
+    gate = root.table("gate")
+    gate_id, site, state_dir = _identifier(gate, "id"), _identifier(gate, "site"), gate.path("state_dir")
+    gate.done()
+
+    trust = root.table("trust")
+    directory, list_key = trust.path("directory"), trust.file_path("list_key")
+    if not directory.is_dir():
+        raise trust.error(
+            "directory",
+            f"디렉터리가 없습니다: {directory}",
+            f"an existing directory is expected; there is no {directory}",
+        )
+    trust.done()
+
+    policy = root.table("policy")
+    policy_file = policy.file_path("file")
+    policy.done()
+
+    reader_table = root.table("reader")
+    reader = Reader(reader_table.file_path("certificate"), reader_table.file_path("key"))
+    reader_table.done()
+
+    mqtt_table = root.table("mqtt")
+    mqtt = Mqtt(
+        mqtt_table.text("host"),
+        mqtt_table.whole("port", 1, 65535),
+        mqtt_table.file_path("ca"),
+        mqtt_table.file_path("certificate"),
+        mqtt_table.file_path("key"),
+    )
+    mqtt_table.done()
+
+    devices = _devices(root)
+    lane_tables = root.list_of_tables("lane")
+    if len(lane_tables) > MAX_LANES:
+        raise root.error("lane", f"최대 {MAX_LANES}개입니다", f"at most {MAX_LANES} are expected")
+    lanes = tuple(_lane(table, devices) for table in lane_tables)
+    _unshared(path, lanes)
+
+    limits_table = root.optional_table("limits")
+    limits = Limits(
+        in_flight=limits_table.whole("in_flight", 1, 1000, 50),
+        refusals_per_window=limits_table.whole("refusals_per_window", 1, 1000, 20),
+    )
+    limits_table.done()
+    config = GateConfig(
+        file=path,
+        id=gate_id,
+        site=site,
+        state_dir=state_dir,
+        trust_directory=directory,
+        list_key=list_key,
+        policy_file=policy_file,
+        reader=reader,
+        mqtt=mqtt,
+        request=_request(root.optional_table("request")),
+        devices=devices,
+        lanes=lanes,
+        times=_times(root.optional_table("times")),
+        limits=limits,
+    )
+    root.done()
+    return config

@@ -1,0 +1,47 @@
+"""From [device.*] to drivers: the one place that names driver packages' factories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from drivers.ble import BleDriver, BleSettings, open_central
+from drivers.camera import open_camera
+from drivers.lane import open_lane
+from drivers.nfc import open_reader
+from drivers.signal import open_signal
+from gate_agent.config import ConfigError, Device, Expected, GateConfig
+from gate_agent.devices import Startable
+from protocol.clock import Clock
+
+
+def _ble(device: Device, clock: Clock) -> Startable:
+    options = device.options
+    return open_central(BleSettings(BleDriver(device.driver), options.get("adapter"), options.get("hci")), clock)
+
+
+def _camera(device: Device, clock: Clock) -> Startable:
+    options = device.options
+    return open_camera(driver=device.driver, source=options["source"], fps=float(options["fps"]), clock=clock)
+
+
+_OPEN: Mapping[str, Callable[[Device, Clock], Startable]] = {
+    "camera": _camera,
+    "nfc": lambda device, clock: open_reader(driver=device.driver, path=device.options["path"], clock=clock),
+    "ble": _ble,
+    "lane": lambda device, clock: open_lane(driver=device.driver, path=device.options["path"], clock=clock),
+    "signal": lambda device, _clock: open_signal(driver=device.driver, path=device.options.get("path", "")),
+}
+
+
+def open_device(config: GateConfig, device: Device, clock: Clock) -> Any:
+    """The port of one device, not started. Raises ConfigError when its options cannot be meant.
+
+    The result's type follows from `device.kind`: Camera, NfcReader, BleCentral, LaneHardware or Signal.
+    """
+    try:
+        return _OPEN[device.kind](device, clock)
+    except ValueError as error:
+        raise ConfigError(
+            config.file, f"device.{device.id}", Expected(f"장치 설정이 잘못되었습니다: {error}", str(error))
+        ) from error

@@ -1,0 +1,82 @@
+"""What the gate says of its own machine (protocol.health): disk, memory, clock, age of the outbox."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from gate_agent.journal import Journal, RecordUnavailableError
+from protocol import events
+from protocol.clock import Clock
+from protocol.health import MAX_DEGRADED, ClockQuality, Health
+
+SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
+"""systemd-timesyncd touches it at each synchronisation. Absent: another time service, or none; said as holdover."""
+BUILT = datetime(2026, 1, 1, tzinfo=UTC)
+"""No clock of this product can be right before this."""
+MIB = 1024 * 1024
+
+
+def software_version() -> str:
+    try:
+        return version("gwanmun")
+    except PackageNotFoundError:
+        return "source"
+
+
+def clock_quality(now: datetime) -> ClockQuality:
+    if now < BUILT:
+        return ClockQuality.UNSET
+    return ClockQuality.SYNCED if SYNCHRONIZED.exists() else ClockQuality.HOLDOVER
+
+
+def _resident_mb() -> int | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") // MIB
+
+
+def _disk_free_mb(directory: Path) -> int | None:
+    try:
+        return shutil.disk_usage(directory).free // MIB
+    except OSError:
+        return None
+
+
+async def measure(
+    journal: Journal,
+    *,
+    clock: Clock,
+    boot: str,
+    started_at: float,
+    state_dir: Path,
+    trust: str,
+    degraded: Callable[[], list[str]],
+) -> Health:
+    now = clock.now()
+    waiting, age = 0, 0
+    try:
+        waiting = await journal.waiting()
+        oldest = await journal.unsent(0, 1)
+        if oldest:
+            age = max(0, int((now - datetime.fromisoformat(events.parse(oldest[0].raw).time)).total_seconds()))
+    except RecordUnavailableError:
+        waiting, age = 0, 0  # `degraded` says that the journal is not writable
+    return Health(
+        boot=boot,
+        version=software_version(),
+        uptime_s=int(clock.monotonic() - started_at),
+        clock=clock_quality(now),
+        outbox=waiting,
+        outbox_age_s=age,
+        trust=trust,
+        degraded=tuple(degraded()[:MAX_DEGRADED]),
+        disk_free_mb=_disk_free_mb(state_dir),
+        rss_mb=_resident_mb(),
+    )

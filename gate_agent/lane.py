@@ -1,0 +1,325 @@
+"""One lane: contacts in, one transaction at a time, passage watched, relay and sign driven.
+
+A contact while a transaction runs is ignored (the same code or the next person's, who is seen again a second later); while a
+grant waits to be walked, another presentation is refused as `lane_busy`. Fire is only watched: the hard-wired line opens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from drivers.nfc.link import engage
+from drivers.ports import (
+    BleCentral,
+    Camera,
+    Carrier,
+    CodeSeen,
+    DriverError,
+    LaneHardware,
+    Link,
+    LinkTimeoutError,
+    Message,
+    NfcCard,
+    NfcReader,
+    Signal,
+)
+from gate_agent import config, messages, passage
+from gate_agent.barrier import Barrier
+from gate_agent.coalesce import Coalescer
+from gate_agent.devices import Supervised
+from gate_agent.display import Display
+from gate_agent.passage import State
+from gate_agent.services import Services
+from gate_agent.timers import CallLater, Handle
+from gate_agent.transaction import Attempt, Opened, Presented, RefusedError, Stage, reason_of
+from mdoc.engagement import QR_SCHEME, BleOptions, DeviceEngagement, from_qr
+from mdoc.errors import MalformedError
+from mdoc.qrpass import PREFIX
+from mdoc.transcript import NfcHandover, QrHandover
+from policy.reasons import Reason
+from protocol.events import Kind
+
+_log = logging.getLogger(__name__)
+
+REMEMBERED_CODES = 16
+"""Codes whose holder may still be showing them; in memory only."""
+UNREADABLE = "unreadable"
+PROVEN = frozenset({Reason.NO_RIGHT_ZONE, Reason.AGENCY, Reason.OUTSIDE_SCHEDULE, Reason.RECORD_UNAVAILABLE})
+"""Refusals of somebody who was authenticated: always recorded one by one. The others have a quota per lane and reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The lane's devices, each under its supervisor. A BLE central may serve several lanes."""
+
+    hardware: Supervised[LaneHardware]
+    signal: Supervised[Signal]
+    camera: Supervised[Camera] | None
+    nfc: Supervised[NfcReader] | None
+    ble: Supervised[BleCentral] | None
+
+
+class Lane:
+    def __init__(
+        self,
+        settings: config.Lane,
+        ports: Ports,
+        services: Services,
+        *,
+        call_later: CallLater,
+        on_state: Callable[[], None],
+    ) -> None:
+        """`on_state` is called after each change of `state` or of what the lane can do."""
+        self.settings, self.ports, self._services = settings, ports, services
+        self._call_later = call_later
+        self._on_state = on_state
+        self.barrier = Barrier(settings, ports.hardware, services, call_later=call_later, on_change=self._changed)
+        self._transaction: asyncio.Task[None] | None = None
+        self._codes: OrderedDict[bytes, float] = OrderedDict()
+        self._unreadable = Coalescer(1, self._report_unreadable)
+        self._refusals = Coalescer(services.limits.refusals_per_window, self._report_refusals)
+        self._tick: Handle | None = None
+        self.display = Display(ports.signal, self._standing(), call_later)
+
+    @property
+    def state(self) -> State:
+        return self.barrier.state
+
+    # Inputs: the work of the devices' supervisors.
+
+    async def watch_camera(self, camera: Camera) -> None:
+        async for code in camera.codes():
+            self.on_code(code)
+
+    async def watch_nfc(self, reader: NfcReader) -> None:
+        async for card in reader.cards():
+            self.on_card(card)
+
+    async def watch_inputs(self, hardware: LaneHardware) -> None:
+        async for change in hardware.inputs():
+            self.barrier.on_input(change)
+
+    def on_code(self, code: CodeSeen) -> None:
+        """A QR code was read: a device engagement, a one-shot pass, or something else."""
+        if self._held(code):
+            return
+        if code.payload.startswith(QR_SCHEME):
+            try:
+                engagement = DeviceEngagement.parse(from_qr(code.payload))
+            except MalformedError:
+                self._see_unreadable(code)
+                return
+            self._contact(
+                Carrier.BLE,
+                code.seen_at,
+                lambda attempt: attempt.by_session(lambda each: self._scanned(each, engagement, code.decoded_at)),
+                code,
+            )
+        elif code.payload.startswith(PREFIX):
+
+            async def by_pass(attempt: Attempt) -> Presented:
+                return attempt.by_pass(code.payload, code.decoded_at)
+
+            self._contact(Carrier.QR, code.seen_at, by_pass, code)
+        else:
+            self._see_unreadable(code)
+
+    def on_card(self, card: NfcCard) -> None:
+        """A phone or card is in the NFC field. It is released in the end, whatever happens."""
+        taken = self._contact(
+            Carrier.NFC,
+            card.present_since,
+            lambda attempt: attempt.by_session(lambda each: self._engage(each, card)),
+            None,
+            card.release,
+        )
+        if not taken:
+            self._services.background.spawn(card.release())
+
+    # Contacts.
+
+    def _held(self, code: CodeSeen) -> bool:
+        """True while a code that was acted on is still held before the camera."""
+        seen = self._codes.get(code.payload)
+        if seen is None or code.decoded_at - seen > self._services.times.repeat_gap_s:
+            return False
+        self._remember(code)
+        return True
+
+    def _remember(self, code: CodeSeen) -> None:
+        self._codes[code.payload] = code.decoded_at
+        self._codes.move_to_end(code.payload)
+        while len(self._codes) > REMEMBERED_CODES:
+            self._codes.popitem(last=False)
+
+    def _see_unreadable(self, code: CodeSeen) -> None:
+        self._remember(code)
+        if self._unreadable.seen(UNREADABLE, self._now()):
+            self._report_unreadable(UNREADABLE, 1)
+        self._schedule_tick()
+        if self._transaction is None and self.state is State.SECURED:
+            self.display.flash(messages.refusal(Reason.UNREADABLE), self._services.times.message_s)
+
+    def _contact(
+        self,
+        carrier: Carrier,
+        detected_at: float,
+        present: Callable[[Attempt], Awaitable[Presented]],
+        code: CodeSeen | None,
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> bool:
+        """Begin an attempt. False: nothing was begun."""
+        if self._transaction is not None or self.state is State.LOCKED_OPEN:
+            return False
+        if code is not None:
+            self._remember(code)
+        attempt = Attempt(self._services, self.settings, carrier, detected_at, self._on_stage)
+        if self.state in passage.BUSY:
+            self._refuse(attempt, RefusedError(Reason.LANE_BUSY), show=self.state is State.INTRUSION)
+            return False
+        if not self.ports.hardware.available:
+            self._refuse(attempt, RefusedError(Reason.OUT_OF_SERVICE))
+            return False
+        self._transaction = asyncio.create_task(self._run(attempt, present, release))
+        return True
+
+    async def _run(
+        self,
+        attempt: Attempt,
+        present: Callable[[Attempt], Awaitable[Presented]],
+        release: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        try:
+            presented = await present(attempt)
+            self._may_open()
+            await attempt.decide_and_record(presented)
+        except Exception as error:
+            self._refuse(attempt, error)
+        else:
+            await self.barrier.open(attempt)
+        finally:
+            self._transaction = None
+            attempt.finish(release)
+
+    def _may_open(self) -> None:
+        if self.state is not State.SECURED:
+            raise RefusedError(Reason.LANE_BUSY)
+        if not self.ports.hardware.available:
+            raise RefusedError(Reason.OUT_OF_SERVICE)
+
+    async def _scanned(self, attempt: Attempt, engagement: DeviceEngagement, engaged_at: float) -> Opened:
+        """QR engagement, then BLE."""
+        attempt.stage(Stage.ENGAGE, engaged_at)
+        return Opened(await self._connect(engagement.ble), engagement.raw, QrHandover())
+
+    async def _engage(self, attempt: Attempt, card: NfcCard) -> Opened:
+        """Static handover read from the card, then NFC data transfer, or BLE where the phone offers only that."""
+        try:
+            async with asyncio.timeout(self._services.times.nfc_engage_s):
+                found = await engage(card, self._services.clock)
+                attempt.stage(Stage.ENGAGE)
+                link: Link | None = await found.open_link() if found.nfc is not None else None
+        except TimeoutError:
+            raise LinkTimeoutError("no engagement in time") from None
+        if link is None:
+            link = await self._connect(found.ble.options() if found.ble is not None else None)
+        return Opened(link, found.engagement, NfcHandover(found.handover_select, None))
+
+    async def _connect(self, options: BleOptions | None) -> Link:
+        """BLE in mdoc peripheral server mode. Raises LinkError, DriverError or RefusedError."""
+        if self.ports.ble is None or options is None or options.peripheral_server_uuid is None:
+            raise RefusedError(Reason.SESSION_ERROR, "no_common_carrier")
+        if not self.ports.ble.available:
+            raise RefusedError(Reason.OUT_OF_SERVICE, self.ports.ble.name)
+        try:
+            return await self.ports.ble.device.connect(
+                options.peripheral_server_uuid, self._services.times.ble_connect_s
+            )
+        except DriverError as error:
+            self.ports.ble.failed(error)
+            raise
+
+    def _on_stage(self, stage: Stage) -> None:
+        if stage is Stage.ENGAGE:
+            self.display.stand(messages.CONNECTING)
+        elif stage is Stage.REQUEST_SENT:
+            self.display.stand(messages.CONSENT)
+
+    # Results.
+
+    def _refuse(self, attempt: Attempt, error: Exception, *, show: bool = True) -> None:
+        """The one place where an attempt ends without opening."""
+        reason = reason_of(error)
+        if reason in PROVEN or self._refusals.seen(reason, self._now()):
+            more: dict[str, Any] = {"reason": str(reason)}
+            if isinstance(error, RefusedError) and error.detail:
+                more["detail"] = error.detail
+            self._services.journal.note(Kind.ACCESS_DENIED, attempt.data(**more))
+        self._schedule_tick()
+        if show:
+            self.display.stand(self._standing())
+            self.display.flash(messages.refusal(reason), self._services.times.message_s)
+
+    def _changed(self, problem: Message | None) -> None:
+        """The barrier's state changed, or its relay has a problem to be shown for a while."""
+        self.display.stand(self._standing())
+        if problem is not None:
+            self.display.flash(problem, self._services.times.message_s)
+        self._on_state()
+
+    def devices_changed(self) -> None:
+        """A device came or went: the sign says whether the lane is in service."""
+        if self._transaction is None and self.state is State.SECURED:
+            self.display.stand(self._standing())
+
+    def _standing(self) -> Message:
+        if self.state is State.SECURED and not self.ports.hardware.available:
+            return messages.OUT_OF_SERVICE
+        if self.state is State.LOCKED_OPEN:
+            return messages.FIRE
+        if self.state is State.INTRUSION:
+            return messages.ALARM
+        return messages.PASS if self.state in passage.BUSY else messages.IDLE
+
+    # Counting.
+
+    def _report_unreadable(self, _key: Hashable, count: int) -> None:
+        data = {"lane": self.settings.id, "carrier": str(Carrier.QR), "count": count}
+        self._services.journal.note(Kind.ACCESS_UNREADABLE, data)
+
+    def _report_refusals(self, key: Hashable, count: int) -> None:
+        data = {"lane": self.settings.id, "dir": str(self.settings.direction), "reason": str(key), "count": count}
+        self._services.journal.note(Kind.ACCESS_DENIED, data)
+
+    def _schedule_tick(self) -> None:
+        """Report counted input when its window ends, also if nothing more comes."""
+        ends = [each for each in (self._unreadable.next_close, self._refusals.next_close) if each is not None]
+        if self._tick is None and ends:
+            self._tick = self._call_later(max(0.0, min(ends) - self._now()), self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        now = self._now()
+        self._unreadable.tick(now)
+        self._refusals.tick(now)
+        self._schedule_tick()
+
+    def _now(self) -> float:
+        return self._services.clock.monotonic()
+
+    async def stop(self) -> None:
+        """End the attempt under way and report what was counted. A grant that is being walked stays open in the journal
+        and becomes `passage.unknown` at the next start."""
+        if self._transaction is not None:
+            self._transaction.cancel()
+            await asyncio.gather(self._transaction, return_exceptions=True)
+        self.barrier.stop()
+        if self._tick is not None:
+            self._tick.cancel()
+        self._unreadable.flush()
+        self._refusals.flush()

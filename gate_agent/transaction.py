@@ -1,0 +1,267 @@
+"""One attempt, whatever carried it: contact, engagement, session, response, verdict, decision, durable record.
+
+The timeline is monotonic; an event's `lat_ms` holds each stage as milliseconds since detection, and `ours` is the gate's own
+share: from the last byte of the presentation on. Every way to fail has exactly one policy.reasons.Reason (`REASONS`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from drivers.nfc.link import PhoneNotReadyError
+from drivers.ports import (
+    Carrier,
+    DriverError,
+    Link,
+    LinkEndedError,
+    LinkError,
+    LinkLostError,
+    LinkProtocolError,
+    LinkTimeoutError,
+)
+from gate_agent.config import Lane, Request
+from gate_agent.journal import AlreadyUsedError, RecordUnavailableError
+from gate_agent.services import Services
+from gate_agent.trust import InForce
+from mdoc import session
+from mdoc.engagement import DeviceEngagement
+from mdoc.errors import HolderDeclinedError, MalformedError, SessionError
+from mdoc.qrpass import verify_pass
+from mdoc.reader import ReaderSession, RequestedItems
+from mdoc.transcript import Handover
+from mdoc.verify import verify_response
+from policy.decision import Attributes, decide
+from policy.reasons import Reason
+from protocol.events import Kind
+
+_log = logging.getLogger(__name__)
+
+TERMINATE_S = 1.0
+"""Seconds for the last session message, which nobody waits for."""
+
+
+class Stage(StrEnum):
+    DETECT = "detect"
+    ENGAGE = "engage"
+    CONNECT = "connect"
+    REQUEST_SENT = "request_sent"
+    LAST_BYTE = "last_byte"
+    VERIFIED = "verified"
+    DECIDED = "decided"
+    RECORDED = "recorded"
+    OPENED = "opened"
+
+
+class RefusedError(Exception):
+    """The verdict, the rules or the lane say no."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+
+REASONS: Sequence[tuple[type[Exception], Reason]] = (
+    (PhoneNotReadyError, Reason.LINK_TIMEOUT),
+    (LinkLostError, Reason.LINK_LOST),
+    (LinkTimeoutError, Reason.LINK_TIMEOUT),
+    (LinkEndedError, Reason.HOLDER_DECLINED),
+    (LinkProtocolError, Reason.MALFORMED),
+    (LinkError, Reason.LINK_LOST),
+    (HolderDeclinedError, Reason.HOLDER_DECLINED),
+    (SessionError, Reason.SESSION_ERROR),
+    (MalformedError, Reason.MALFORMED),
+    (AlreadyUsedError, Reason.REPLAYED),
+    (RecordUnavailableError, Reason.RECORD_UNAVAILABLE),
+    (DriverError, Reason.OUT_OF_SERVICE),
+)
+"""First match counts. Anything else is a fault of this program: logged, and refused as out of service."""
+
+
+def reason_of(error: Exception) -> Reason:
+    if isinstance(error, RefusedError):
+        return error.reason
+    for kind, reason in REASONS:
+        if isinstance(error, kind):
+            return reason
+    _log.error("unexpected %s in an attempt", type(error).__name__, exc_info=error)
+    return Reason.OUT_OF_SERVICE
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A verified presentation. `mark` is the single-use mark of a QR pass and the time until which it counts."""
+
+    attributes: Attributes
+    mark: tuple[bytes, datetime] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A channel to a phone, and what its session transcript needs."""
+
+    link: Link
+    engagement: bytes
+    handover: Handover
+
+
+class Attempt:
+    """Identity, timeline and event data of one presentation."""
+
+    def __init__(
+        self,
+        services: Services,
+        lane: Lane,
+        carrier: Carrier,
+        detected_at: float,
+        on_stage: Callable[[Stage], None] = lambda _stage: None,
+    ) -> None:
+        self._services, self._lane, self.carrier, self._on_stage = services, lane, carrier, on_stage
+        self.id = services.random_bytes(8).hex()
+        self.in_force: InForce = services.trust.current
+        self._stages: dict[Stage, float] = {Stage.DETECT: detected_at}
+        self._link: Link | None = None
+        self._last_message: bytes | None = None
+
+    def stage(self, stage: Stage, at: float | None = None) -> None:
+        """Reached now, or at monotonic time `at`."""
+        self._stages[stage] = self._services.clock.monotonic() if at is None else at
+        self._on_stage(stage)
+
+    def latencies(self, *stages: Stage) -> dict[str, float]:
+        """Milliseconds since detection of the stages reached (of `stages`, if given), and `ours`."""
+        start = self._stages[Stage.DETECT]
+        found = {
+            str(stage): round((at - start) * 1000, 1)
+            for stage, at in self._stages.items()
+            if stage is not Stage.DETECT and (not stages or stage in stages)
+        }
+        last_byte = self._stages.get(Stage.LAST_BYTE)
+        if last_byte is not None:
+            found["ours"] = round((max(self._stages.values()) - last_byte) * 1000, 2)
+        return found
+
+    def base(self) -> dict[str, Any]:
+        """Lane, direction and attempt: what joins decision with passage."""
+        return {"lane": self._lane.id, "dir": str(self._lane.direction), "attempt": self.id}
+
+    def data(self, **more: Any) -> dict[str, Any]:
+        """Event data of the decision. Nothing here names or links a person."""
+        return {
+            **self.base(),
+            "point": self._lane.point,
+            "carrier": str(self.carrier),
+            **more,
+            "pol": str(self.in_force.policy.version),
+            "trust": self.in_force.trust.version,
+            "lat_ms": self.latencies(),
+            "degraded": self._services.degraded(),
+        }
+
+    async def by_session(self, open_link: Callable[[Attempt], Awaitable[Opened]]) -> Presented:
+        """An mdoc session. Raises LinkError, DriverError, MdocError or RefusedError."""
+        services, asked = self._services, self._services.request
+        opened = await open_link(self)
+        self._link, self.carrier = opened.link, opened.link.carrier
+        self.stage(Stage.CONNECT)
+        key = services.new_key(DeviceEngagement.parse(opened.engagement).key.curve)
+        items = RequestedItems(asked.doc_type, {asked.namespace: list(asked.attribute_by_element)})
+        reader = ReaderSession(opened.engagement, opened.handover, items, services.identity, ephemeral=key)
+        await opened.link.send(reader.start())
+        self.stage(Stage.REQUEST_SENT)
+        message = await opened.link.receive(services.times.consent_timeout_s)
+        self.stage(Stage.LAST_BYTE, opened.link.last_byte_at)
+        self._last_message = session.build_data(status=session.Status.SESSION_TERMINATION)
+        try:
+            response = reader.receive(message)
+        except SessionError:
+            self._last_message = session.build_data(status=session.Status.SESSION_ENCRYPTION_ERROR)
+            raise
+        except MalformedError:
+            self._last_message = session.build_data(status=session.Status.CBOR_DECODING_ERROR)
+            raise
+        self.in_force = services.trust.current  # a revocation that came while the holder was asked counts
+        verdict = verify_response(
+            response,
+            transcript=reader.transcript,
+            reader_key=reader.ephemeral,
+            requested=items,
+            trust=self.in_force.trust.anchors,
+            status=self.in_force.trust.status,
+            now=services.clock.now(),
+            skew=timedelta(seconds=services.times.clock_error_s),
+        )
+        self.stage(Stage.VERIFIED)
+        if verdict.reason is not None:
+            raise RefusedError(Reason(verdict.reason.value))
+        return Presented(attributes_of(asked, verdict.elements[asked.namespace]))
+
+    def by_pass(self, text: bytes, read_at: float) -> Presented:
+        """A one-shot QR pass, read at monotonic time `read_at`. Raises RefusedError."""
+        services = self._services
+        self.stage(Stage.LAST_BYTE, read_at)
+        verdict = verify_pass(
+            text,
+            audience=self.in_force.policy.points[self._lane.point].entrance_group,
+            issuers=self.in_force.trust.issuers,
+            status=self.in_force.trust.status,
+            now=services.clock.now(),
+            clock_error=timedelta(seconds=services.times.clock_error_s),
+            max_age=timedelta(seconds=services.times.pass_max_age_s),
+        )
+        self.stage(Stage.VERIFIED)
+        if verdict.reason is not None or verdict.mark_until is None:
+            raise RefusedError(Reason(verdict.reason.value) if verdict.reason else Reason.MALFORMED)
+        found = verdict.attributes
+        attributes = Attributes(found.doc_type, found.agency_code, found.card_type, found.access_class)
+        return Presented(attributes, (verdict.mark, verdict.mark_until))
+
+    async def decide_and_record(self, presented: Presented) -> None:
+        """Returns once the grant is durable: only then may the lane open.
+
+        Raises RefusedError, AlreadyUsedError or RecordUnavailableError; then it may not.
+        """
+        services = self._services
+        decision = decide(self.in_force.policy, self._lane.point, presented.attributes, services.clock.now())
+        self.stage(Stage.DECIDED)
+        if decision.reason is not None:
+            raise RefusedError(decision.reason)
+        await services.journal.append(
+            Kind.ACCESS_GRANTED, self.data(), mark=presented.mark, timeout=services.times.record_timeout_s
+        )
+        self.stage(Stage.RECORDED)
+
+    def finish(self, release: Callable[[], Awaitable[None]] | None = None) -> None:
+        """End the session, close the link, then `release` the card, all in the background: it may take seconds."""
+        link, self._link = self._link, None
+        if link is not None or release is not None:
+            self._services.background.spawn(_end(link, self._last_message, release))
+
+
+def attributes_of(asked: Request, elements: Any) -> Attributes:
+    """The verified elements as attributes. Raises RefusedError where one is not a text."""
+    found: dict[str, str] = {}
+    for element, attribute in asked.attribute_by_element.items():
+        value = elements.get(element)
+        if not isinstance(value, str):
+            raise RefusedError(Reason.MISSING_ELEMENT if value is None else Reason.MALFORMED)
+        found[attribute] = value
+    return Attributes(doc_type=asked.doc_type, **found)
+
+
+async def _end(link: Link | None, last_message: bytes | None, release: Callable[[], Awaitable[None]] | None) -> None:
+    if link is not None:
+        if last_message is not None:
+            try:
+                async with asyncio.timeout(TERMINATE_S):
+                    await link.send(last_message)
+            except (LinkError, TimeoutError):
+                _log.debug("the phone was gone before the session's last message")
+        await link.close()
+    if release is not None:
+        await release()

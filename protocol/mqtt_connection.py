@@ -1,0 +1,398 @@
+"""One MQTT v5 connection (OASIS MQTT 5.0) over TLS with a client certificate, from TCP to its end; never used again after that.
+
+paho-mqtt speaks the protocol; its sockets are served by the asyncio loop, so there are no threads to hand over to. Only the
+blocking part (name look-up, TCP, TLS handshake) runs in a thread. protocol.mqtt makes connections one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from paho.mqtt.client import (
+    MQTT_ERR_SUCCESS,
+    MQTT_LOG_ERR,
+    Client,
+    ConnectFlags,
+    DisconnectFlags,
+    MQTTMessage,
+    MQTTv5,
+)
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from protocol.mqtt_settings import (
+    CONNECTION_LOST,
+    NOT_CONNECTED,
+    OK,
+    QUEUE_FULL,
+    TIMEOUT,
+    TOO_LARGE,
+    MqttSettings,
+    PublishProperties,
+    PubResult,
+    TlsFilesError,
+    Will,
+    tls_context,
+)
+
+READ_BURST = 64
+"""Packets read before the loop serves anything else."""
+MISC_S = 1.0
+"""Seconds between looks at the keep-alive timers."""
+MAX_PROPERTIES = 32
+"""User properties kept of one message."""
+MAX_OVERHEAD_BYTES = 1024
+"""Room in a packet for everything but the payload: topic and properties."""
+
+T = TypeVar("T")
+
+
+class ConnectError(Exception):
+    """No connection came about; the text says why in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as received."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    user: Mapping[str, str]
+    """User properties; of a name given twice the last counts."""
+    mid: int = field(repr=False)
+    connection: Connection = field(repr=False)
+    """The connection it came by: a packet identifier means nothing to another one."""
+
+    @property
+    def stale(self) -> bool:
+        """Its connection has ended: an unacknowledged QoS 1 message comes again."""
+        return self.qos > 0 and not self.connection.live
+
+
+class Connection:
+    def __init__(self, settings: MqttSettings, will: Will | None, on_message: Callable[[Message], None]) -> None:
+        self._settings, self._on_message = settings, on_message
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._connack: asyncio.Future[bool] = self._loop.create_future()
+        self._unacked: dict[int, asyncio.Future[PubResult]] = {}
+        self._subscribing: dict[int, asyncio.Future[Sequence[ReasonCode]]] = {}
+        self._places = asyncio.Semaphore(settings.in_flight)
+        self._waiting = 0
+        self._max_packet = settings.max_payload + MAX_OVERHEAD_BYTES
+        self._misc: asyncio.TimerHandle | None = None
+        self._sock: Any = None
+        self._last_error = ""
+        # manual_ack is always on: an automatic acknowledgement would leave before our callback has run.
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id,
+            protocol=MQTTv5,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = settings.connect_timeout
+        client.max_inflight_messages_set(65535)  # ours is bounded by `_places`
+        client.on_log = self._note
+        client.on_connect = self._on_connack
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_puback
+        client.on_subscribe = self._on_suback
+        client.on_message = self._on_publish
+        client.on_socket_close = self._on_socket_close
+        client.on_socket_register_write = self._on_want_write
+        client.on_socket_unregister_write = self._on_no_write
+        if will is not None:
+            properties = _empty(PacketTypes.WILLMESSAGE)
+            properties.WillDelayInterval = will.delay
+            client.will_set(will.topic, will.payload, will.qos, will.retain, properties)
+        self._client = client
+
+    # Life
+
+    async def open(self, filters: Mapping[str, int]) -> bool:
+        """Connect and subscribe to `filters` (filter -> QoS). Gives CONNACK's session-present flag. Raises ConnectError."""
+        try:
+            await _in_thread(self._connect, self._abandon)
+            self._attach()
+            async with asyncio.timeout(self._settings.connect_timeout):
+                session_present = await self._connack
+                if filters:
+                    await self._subscribe(filters)
+        except (OSError, ValueError, TlsFilesError) as error:
+            # TimeoutError (ours and the socket's), refused, unreachable, no such name and every TLS error are OSErrors.
+            reason = self._last_error or str(error) or type(error).__name__
+            self.abort(reason)
+            raise ConnectError(reason) from error
+        except BaseException:
+            self.abort("given up")
+            raise
+        self._client.on_log = None  # from here on paho would only format a line for every packet
+        return session_present
+
+    def _connect(self) -> None:
+        settings, client = self._settings, self._client
+        properties = _empty(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = settings.session_expiry
+        properties.ReceiveMaximum = settings.receive_maximum
+        properties.MaximumPacketSize = settings.max_payload + MAX_OVERHEAD_BYTES
+        client.tls_set_context(tls_context(settings))
+        client.connect(
+            settings.host, settings.port, settings.keepalive, clean_start=settings.clean_start, properties=properties
+        )
+
+    def _abandon(self) -> None:
+        """Nobody waits any more for a connect that has come about."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+
+    def _attach(self) -> None:
+        self._sock = self._client.socket()
+        if self._sock is None:
+            raise ConnectionError("closed at once")
+        self._loop.add_reader(self._sock, self._readable)
+        if self._client.want_write():
+            self._loop.add_writer(self._sock, self._writable)
+        self._misc = self._loop.call_later(MISC_S, self._tick)
+
+    @property
+    def live(self) -> bool:
+        return not self._ended.done()
+
+    async def ended(self) -> str:
+        """Wait for the end of the connection; gives the reason."""
+        return await asyncio.shield(self._ended)
+
+    async def disconnect(self, timeout: float) -> None:
+        """Say goodbye (no will is published) and wait at most `timeout` seconds for it to leave."""
+        if not self._ended.done():
+            self._client.disconnect()
+            await asyncio.wait([self._ended], timeout=timeout)
+        self.abort("stopped")
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection. Everything that waits gets `connection_lost`."""
+        if self._ended.done():
+            return
+        self._ended.set_result(reason)
+        if self._misc is not None:
+            self._misc.cancel()
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+            sock.close()
+        if not self._connack.done():
+            self._connack.set_exception(ConnectionError(reason))
+            self._connack.exception()  # nobody may be waiting
+        for waiting in self._unacked.values():
+            if not waiting.done():
+                waiting.set_result(PubResult(False, CONNECTION_LOST))
+        for subscribing in self._subscribing.values():
+            if not subscribing.done():
+                subscribing.set_exception(ConnectionError(reason))
+
+    # Socket
+
+    def _readable(self) -> None:
+        try:
+            for _ in range(READ_BURST):
+                self._client.loop_read()
+                # What TLS has already decrypted wakes no selector.
+                if self._sock is None or not self._sock.pending():
+                    return
+            self._loop.call_soon(self._readable)
+        except Exception as error:
+            # paho raises whatever its parsers meet (IndexError, struct.error, ...) on packets that break the protocol.
+            self.abort(f"protocol error: {type(error).__name__}")
+
+    def _writable(self) -> None:
+        if self._sock is not None:
+            self._client.loop_write()
+
+    def _tick(self) -> None:
+        self._misc = self._loop.call_later(MISC_S, self._tick)
+        self._client.loop_misc()
+
+    def _on_want_write(self, _client: Client, _userdata: Any, sock: Any) -> None:
+        if self._sock is not None:  # else still connecting, in the thread
+            self._loop.add_writer(sock, self._writable)
+
+    def _on_no_write(self, _client: Client, _userdata: Any, sock: Any) -> None:
+        if self._sock is not None:
+            self._loop.remove_writer(sock)
+
+    def _on_socket_close(self, _client: Client, _userdata: Any, sock: Any) -> None:
+        if self._sock is not None:
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+            self._sock = None
+
+    def _note(self, _client: Client, _userdata: Any, level: int, text: str) -> None:
+        if level == MQTT_LOG_ERR:
+            self._last_error = text
+
+    # Packets
+
+    def _on_connack(
+        self, _client: Client, _userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if self._connack.done():
+            return
+        if reason.is_failure:
+            self._connack.set_exception(ConnectionRefusedError(str(reason)))
+            return
+        allowed = getattr(properties, "ReceiveMaximum", self._settings.in_flight)
+        self._places = asyncio.Semaphore(min(self._settings.in_flight, allowed))
+        self._max_packet = getattr(properties, "MaximumPacketSize", self._max_packet)
+        self._connack.set_result(bool(flags.session_present))
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: Any,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self.abort(self._last_error or str(reason))
+
+    async def _subscribe(self, filters: Mapping[str, int]) -> None:
+        rc, mid = self._client.subscribe([(each, SubscribeOptions(qos=qos)) for each, qos in filters.items()])
+        if rc != MQTT_ERR_SUCCESS or mid is None:
+            raise ConnectionError("lost while subscribing")
+        answer = self._subscribing[mid] = self._loop.create_future()
+        try:
+            for each, reason in zip(filters, await answer, strict=True):
+                if reason.is_failure:
+                    raise ConnectionRefusedError(f"subscription to {each}: {reason}")
+        finally:
+            del self._subscribing[mid]
+
+    async def subscribe(self, filters: Mapping[str, int]) -> PubResult:
+        """Subscribe on a live connection; `ok` is false when the broker refuses one of them."""
+        try:
+            async with asyncio.timeout(self._settings.ack_timeout):
+                await self._subscribe(filters)
+        except TimeoutError:
+            self.abort(TIMEOUT)
+            return PubResult(False, TIMEOUT)
+        except (OSError, ValueError) as error:
+            return PubResult(False, str(error))
+        return PubResult(True, OK)
+
+    def _on_suback(
+        self, _client: Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        answer = self._subscribing.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(reasons)
+
+    async def publish(
+        self, topic: str, payload: bytes, qos: int, retain: bool, wanted: PublishProperties | None
+    ) -> PubResult:
+        """Resolves at PUBACK (QoS 1) or when the packet has left (QoS 0)."""
+        if self._ended.done():
+            return PubResult(False, NOT_CONNECTED)
+        if len(payload) + MAX_OVERHEAD_BYTES > self._max_packet:
+            return PubResult(False, TOO_LARGE)  # a broker cuts off whoever passes its limit (MQTT 5.0 3.2.2.3.6)
+        if self._waiting >= self._settings.max_waiting:
+            return PubResult(False, QUEUE_FULL)
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            if self._ended.done():
+                return PubResult(False, CONNECTION_LOST)
+            sent = self._client.publish(topic, payload, qos, retain, _properties(wanted))
+            if sent.rc != MQTT_ERR_SUCCESS:
+                return PubResult(False, CONNECTION_LOST)
+            answer: asyncio.Future[PubResult] = self._loop.create_future()
+            self._unacked[sent.mid] = answer
+            try:
+                async with asyncio.timeout(self._settings.ack_timeout):
+                    return await answer
+            except TimeoutError:
+                self.abort(TIMEOUT)
+                return PubResult(False, TIMEOUT)
+            finally:
+                del self._unacked[sent.mid]
+        finally:
+            self._places.release()
+
+    def _on_puback(
+        self, _client: Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        answer = self._unacked.get(mid)
+        if answer is not None and not answer.done():
+            # A refused publication must not pass for a delivered one: MQTT 5.0 3.4.2.1, 0x80 and above.
+            answer.set_result(PubResult(not reason.is_failure, str(reason) if reason.is_failure else OK))
+
+    def _on_publish(self, _client: Client, _userdata: Any, received: MQTTMessage) -> None:
+        user = getattr(received.properties, "UserProperty", [])[:MAX_PROPERTIES]
+        self._on_message(
+            Message(
+                received.topic, bytes(received.payload), received.qos, received.retain, dict(user), received.mid, self
+            )
+        )
+
+    def ack(self, message: Message) -> None:
+        """PUBACK, unless the connection it came by has ended: then the broker sends it again."""
+        if message.qos > 0 and message.connection is self and not self._ended.done():
+            self._client.ack(message.mid, message.qos)
+
+
+def _empty(packet: int) -> Properties:
+    return Properties(packet)  # type: ignore[no-untyped-call]  # paho leaves this constructor untyped
+
+
+def _properties(wanted: PublishProperties | None) -> Properties | None:
+    if wanted is None:
+        return None
+    properties = _empty(PacketTypes.PUBLISH)
+    if wanted.content_type is not None:
+        properties.ContentType = wanted.content_type
+    if wanted.expiry is not None:
+        properties.MessageExpiryInterval = wanted.expiry
+    if wanted.user:
+        properties.UserProperty = list(wanted.user)
+    return properties
+
+
+async def _in_thread(work: Callable[[], T], abandon: Callable[[], None]) -> T:
+    """Run `work` in a daemon thread. A caller that gives up never waits for it; `abandon` then cleans up in the thread."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: Exception | None) -> None:
+        if answer.done():
+            abandon()
+        elif error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)  # type: ignore[arg-type]  # `work` gave it: T, which may itself be None
+
+    def run() -> None:
+        try:
+            outcome: tuple[T | None, Exception | None] = (work(), None)
+        except Exception as error:
+            outcome = (None, error)
+        try:
+            loop.call_soon_threadsafe(deliver, *outcome)
+        except RuntimeError:  # the loop has closed meanwhile
+            abandon()
+
+    threading.Thread(target=run, name="mqtt-connect", daemon=True).start()
+    return await answer

@@ -1,0 +1,309 @@
+"""A lane of the real agent on fake ports, an issuing authority, and phones that answer by the real holder's side."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from drivers.ports import CodeSeen, Direction, LaneSignal
+from gate_agent import config
+from gate_agent.config import Limits, Request, Times
+from gate_agent.devices import Supervised
+from gate_agent.journal import Journal
+from gate_agent.lane import Lane, Ports
+from gate_agent.services import Services
+from gate_agent.trust import TrustCache
+from mdoc.engagement import BleOptions, build_engagement, to_qr
+from mdoc.holder import HolderSession
+from mdoc.qrpass import present_pass
+from mdoc.reader import ReaderIdentity
+from mdoc.request import DeviceRequest
+from mdoc.transcript import QrHandover
+from protocol import events
+from protocol.backoff import Backoff
+from protocol.events import DECISIONS, Event, Kind
+from testbed import certificates
+from testbed.authority import DOC_TYPE, Authority, IssuedPass, Person, canary_person
+from testbed.phone.wallet import Held
+from tests.conftest import NOW
+from tests.gate_agent.fakes import (
+    FakeCamera,
+    FakeCentral,
+    FakeClock,
+    FakeHardware,
+    FakeLink,
+    FakeNfcReader,
+    FakeSignal,
+    FakeTimers,
+    beam,
+)
+
+POLICY = """
+version = 7
+timezone = "Asia/Seoul"
+[schedules.office]
+tue = ["07:00-20:00"]
+[zones.lobby]
+doc_types = ["kr.go.civilservant.1"]
+access_classes = ["general"]
+schedule = "office"
+[points.lobby-in]
+zone = "lobby"
+entrance_group = "hall"
+"""
+"""NOW is Tuesday, 18:00 in Seoul."""
+TIMES = Times(
+    ble_connect_s=10,
+    nfc_engage_s=5,
+    consent_timeout_s=20,
+    pass_max_age_s=15,
+    clock_error_s=2,
+    record_timeout_s=5,
+    relay_timeout_s=2,
+    message_s=3,
+    repeat_gap_s=2.5,
+    trust_poll_s=1,
+    health_s=30,
+)
+REQUEST = Request(DOC_TYPE, DOC_TYPE, {name: name for name in config.ATTRIBUTES})
+
+
+@dataclass
+class World:
+    """Made once: keys and certificates cost most of the time."""
+
+    authority: Authority
+    person: Person
+    identity: ReaderIdentity
+    extra_authorities: list[Authority] = field(default_factory=list)
+
+    def holder(self, *, access_class: str = "general", authority: Authority | None = None, **issue: Any) -> Held:
+        person = canary_person(os.urandom, agency_code="1741000", card_type="staff", access_class=access_class)
+        key = ec.generate_private_key(ec.SECP256R1())
+        credential, _ = (authority or self.authority).issue(key.public_key(), person, **{"now": NOW, **issue})
+        return Held(credential, key)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    authority = Authority.create(tmp_path_factory.mktemp("authority"), name="Test", now=NOW)
+    other = Authority.create(tmp_path_factory.mktemp("other"), name="Other", now=NOW)
+    root_key, reader_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    begin = NOW - timedelta(days=1)
+    root = certificates.root(root_key, "Readers", country="KR", not_before=begin, lifetime=timedelta(days=30))
+    leaf = certificates.reader(reader_key.public_key(), "Gate", issuer=root, issuer_key=root_key, not_before=begin)
+    person = canary_person(os.urandom, agency_code="1741000", card_type="staff", access_class="general")
+    made = World(authority, person, ReaderIdentity(reader_key, [leaf]), [other])
+    made.holder()  # the list a test publishes has room for those it issues later, but an empty one has none
+    return made
+
+
+Answer = Callable[[HolderSession, DeviceRequest, Held], bytes | Exception | None]
+
+
+def share(session: HolderSession, request: DeviceRequest, held: Held) -> bytes:
+    """What an honest phone answers after consent."""
+    return session.respond(held.credential, held.device_key, request.doc_requests[0].items.elements)
+
+
+@dataclass
+class Bench:
+    """One lane; the test is camera, phones, turnstile and clock."""
+
+    world: World
+    folder: Path
+    clock: FakeClock
+    timers: FakeTimers
+    journal: Journal
+    trust: TrustCache
+    services: Services
+    camera: FakeCamera
+    nfc: FakeNfcReader
+    central: FakeCentral
+    hardware: FakeHardware
+    signal: FakeSignal
+    ports: Ports
+    lane: Lane
+    requests: list[DeviceRequest] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+
+    @property
+    def journal_path(self) -> Path:
+        return self.folder / "journal.db"
+
+    async def records(self) -> list[Event]:
+        """What the journal holds now, everything noted before included."""
+        await self.journal.position()
+        db = sqlite3.connect(self.journal_path)
+        try:
+            return [events.parse(raw) for (raw,) in db.execute("SELECT raw FROM records ORDER BY seq")]
+        finally:
+            db.close()
+
+    async def kinds(self) -> list[Kind]:
+        return [event.kind for event in await self.records() if event.kind is not Kind.TRUST_APPLIED]
+
+    async def reasons(self) -> list[str]:
+        """One entry for each decision: `granted` or the reason of the refusal."""
+        return [event.data.get("reason", "granted") for event in await self.records() if event.kind in DECISIONS]
+
+    def show(self, text: bytes | str) -> None:
+        """Hold a code before the camera, read at once."""
+        payload = text if isinstance(text, bytes) else text.encode()
+        now = self.clock.monotonic()
+        self.lane.on_code(CodeSeen(payload, now, now, "zxing"))
+
+    async def done(self) -> None:
+        """Until no attempt is under way."""
+        task = self.lane._transaction
+        if task is not None:
+            async with asyncio.timeout(10):
+                await asyncio.gather(task, return_exceptions=True)
+
+    def phone(self, held: Held, answer: Answer = share) -> tuple[str, FakeLink]:
+        """A phone that advertises; the code to show and its side of the link."""
+        ephemeral = ec.generate_private_key(ec.SECP256R1())
+        service: UUID = uuid4()
+        engagement = build_engagement(
+            ephemeral.public_key(), ble=BleOptions(peripheral_server=True, peripheral_server_uuid=service)
+        )
+        session = HolderSession(engagement, ephemeral, QrHandover())
+
+        def reply(message: bytes) -> bytes | Exception | None:
+            request = session.receive(message)
+            assert request is not None
+            self.requests.append(request)
+            return answer(session, request, held)
+
+        link = FakeLink(self.clock, reply)
+        self.central.links[service] = link
+        return to_qr(engagement), link
+
+    async def present(self, held: Held, answer: Answer = share) -> FakeLink:
+        """One whole attempt by QR and BLE."""
+        code, link = self.phone(held, answer)
+        self.show(code)
+        await self.done()
+        return link
+
+    def qr_pass(self, card: IssuedPass, *, audience: str = "hall", age: float = 0) -> bytes:
+        shown_at = self.clock.now() - timedelta(seconds=age)
+        return present_pass(card.card, card.key, audience=audience, now=shown_at, nonce=os.urandom(8))
+
+    def walk(self) -> None:
+        for signal, active in (
+            (LaneSignal.BEAM_A, True),
+            (LaneSignal.BEAM_M, True),
+            (LaneSignal.BEAM_A, False),
+            (LaneSignal.BEAM_B, True),
+            (LaneSignal.BEAM_M, False),
+            (LaneSignal.BEAM_B, False),
+        ):
+            self.lane.barrier.on_input(beam(signal, active))
+
+
+LANE = config.Lane(
+    id="hall-in",
+    point="lobby-in",
+    direction=Direction.IN,
+    camera="hall",
+    nfc="hall",
+    ble="hall",
+    hardware="hall",
+    signal="hall",
+    pulse_ms=300,
+    wait_for_start_s=5,
+    passage_s=30,
+    alarm_s=5,
+)
+
+
+@pytest.fixture
+async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
+    clock = FakeClock()
+    timers = FakeTimers(clock)
+    journal = Journal(
+        tmp_path / "journal.db", site="seoul-1", gate="gate-1", clock=clock, random_bytes=Random(1).randbytes
+    )
+    await journal.start()
+    world.authority.publish(tmp_path / "trust", NOW)
+    (tmp_path / "policy.toml").write_text(POLICY)
+    trust = TrustCache(
+        tmp_path / "trust",
+        tmp_path / "policy.toml",
+        list_key=world.authority.list_key,
+        points={"lobby-in"},
+        clock=clock,
+        report=journal.note,
+    )
+    await trust.load_first()
+    services = Services(
+        clock=clock,
+        journal=journal,
+        trust=trust,
+        identity=world.identity,
+        request=REQUEST,
+        times=TIMES,
+        limits=Limits(in_flight=50, refusals_per_window=3),
+        random_bytes=os.urandom,
+        new_key=ec.generate_private_key,
+        degraded=lambda: ["no_uplink"],
+    )
+    camera, nfc, central, hardware, signal = (
+        FakeCamera(),
+        FakeNfcReader(),
+        FakeCentral(),
+        FakeHardware(clock),
+        FakeSignal(),
+    )
+
+    def supervised(device: Any, name: str) -> Any:
+        return Supervised(
+            device, name, clock=clock, backoff=Backoff(1, 30, Random(1)), report=lambda name, up, why: None
+        )
+
+    ports = Ports(
+        supervised(hardware, "lane.hall"),
+        supervised(signal, "signal.hall"),
+        supervised(camera, "camera.hall"),
+        supervised(nfc, "nfc.hall"),
+        supervised(central, "ble.hall"),
+    )
+    for each in (ports.hardware, ports.signal, ports.camera, ports.nfc, ports.ble):
+        assert each is not None
+        await each.start()
+    states: list[str] = []
+    lane = Lane(LANE, ports, services, call_later=timers.call_later, on_state=lambda: states.append(str(lane.state)))
+    for each_signal in (LaneSignal.BEAM_A, LaneSignal.BEAM_M, LaneSignal.BEAM_B, LaneSignal.CONTACT, LaneSignal.FIRE):
+        lane.barrier.on_input(beam(each_signal, False))
+    yield Bench(
+        world,
+        tmp_path,
+        clock,
+        timers,
+        journal,
+        trust,
+        services,
+        camera,
+        nfc,
+        central,
+        hardware,
+        signal,
+        ports,
+        lane,
+        states=states,
+    )
+    await lane.stop()
+    await services.background.finish(1)
+    await journal.stop()

@@ -1,0 +1,188 @@
+"""Pinned clock and timers, and ports whose other side the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from drivers.ports import (
+    Carrier,
+    CodeSeen,
+    Direction,
+    DriverError,
+    LaneInput,
+    LaneSignal,
+    Link,
+    LinkLostError,
+    Message,
+    NfcCard,
+)
+from tests.conftest import NOW
+
+
+class FakeClock:
+    """Wall and monotonic time that move together, when told."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self._start, self.elapsed = now, 0.0
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.elapsed)
+
+    def monotonic(self) -> float:
+        return 1000.0 + self.elapsed
+
+
+class _Handle:
+    def __init__(self, at: float, callback: Callable[[], None]) -> None:
+        self.at, self.callback, self.cancelled = at, callback, False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeTimers:
+    """`call_later` on a FakeClock; `advance` moves the clock and fires what is due, in order."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self._handles: list[_Handle] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> _Handle:
+        handle = _Handle(self.clock.elapsed + delay, callback)
+        self._handles.append(handle)
+        return handle
+
+    def advance(self, seconds: float) -> None:
+        end = self.clock.elapsed + seconds
+        while True:
+            self._handles = [handle for handle in self._handles if not handle.cancelled]
+            due = min((handle for handle in self._handles if handle.at <= end), key=lambda each: each.at, default=None)
+            if due is None:
+                break
+            self._handles.remove(due)
+            self.clock.elapsed = max(self.clock.elapsed, due.at)
+            due.callback()
+        self.clock.elapsed = end
+
+
+class _Device:
+    def __init__(self) -> None:
+        self.starts = self.stops = 0
+        self.broken = False
+
+    async def start(self) -> None:
+        if self.broken:
+            raise DriverError("not plugged in")
+        self.starts += 1
+
+    async def stop(self) -> None:
+        self.stops += 1
+
+
+class FakeStream(_Device):
+    """A device whose inputs the test puts into `queue`; an exception there is raised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def _stream(self) -> AsyncIterator[Any]:
+        while True:
+            item = await self.queue.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+class FakeCamera(FakeStream):
+    def codes(self) -> AsyncIterator[CodeSeen]:
+        return self._stream()
+
+
+class FakeNfcReader(FakeStream):
+    def cards(self) -> AsyncIterator[NfcCard]:
+        return self._stream()
+
+
+class FakeHardware(FakeStream):
+    """Pulses are noted; `relay_error` makes the next ones fail."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.pulses: list[tuple[Direction, int]] = []
+        self.relay_error: Exception | None = None
+
+    async def pulse(self, direction: Direction, milliseconds: int) -> float:
+        if self.relay_error is not None:
+            raise self.relay_error
+        self.pulses.append((direction, milliseconds))
+        return self._clock.monotonic()
+
+    def inputs(self) -> AsyncIterator[LaneInput]:
+        return self._stream()
+
+
+class FakeSignal(_Device):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Message] = []
+        self.changed = asyncio.Event()
+
+    async def show(self, message: Message) -> None:
+        self.shown.append(message)
+        self.changed.set()
+
+
+class FakeLink:
+    """A channel to a phone: `answer` turns each message sent into what `receive` gives, an exception included."""
+
+    def __init__(self, clock: FakeClock, answer: Callable[[bytes], bytes | Exception | None]) -> None:
+        self._clock, self._answer = clock, answer
+        self._answers: list[bytes | Exception | None] = []
+        self.sent: list[bytes] = []
+        self.closed = asyncio.Event()
+        self.last_byte_at = 0.0
+
+    @property
+    def carrier(self) -> Carrier:
+        return Carrier.BLE
+
+    async def send(self, message: bytes) -> None:
+        self.sent.append(message)
+        if len(self.sent) == 1:
+            self._answers.append(self._answer(message))
+
+    async def receive(self, timeout: float) -> bytes:
+        answer = self._answers.pop(0)
+        if answer is None:
+            await asyncio.Event().wait()
+        if isinstance(answer, bytes):
+            self.last_byte_at = self._clock.monotonic()
+            return answer
+        raise answer or LinkLostError("gone")
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
+class FakeCentral(_Device):
+    """`links` by service; an exception there is raised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: dict[UUID, Link | Exception] = {}
+
+    async def connect(self, service: UUID, timeout: float) -> Link:
+        found = self.links[service]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def beam(signal: LaneSignal, active: bool, at: float = 0.0) -> LaneInput:
+    return LaneInput(signal, active, at)

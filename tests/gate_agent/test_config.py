@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import shutil
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from drivers.ports import Direction
+from gate_agent.config import ConfigError, Lane, Limits, Times, load
+from gate_agent.hardware import open_device
+from protocol.clock import SystemClock
+
+BASE = """
+[gate]
+id = "gate-1"
+site = "seoul-1"
+state_dir = "state"
+[trust]
+directory = "trust"
+list_key = "list.pem"
+[reader]
+certificate = "reader.pem"
+key = "reader.key"
+[policy]
+file = "policy.toml"
+[mqtt]
+host = "127.0.0.1"
+port = 8883
+ca = "ca.pem"
+certificate = "gate.pem"
+key = "gate.key"
+[device.camera.hall]
+driver = "opencv"
+source = 0
+[device.nfc.hall]
+driver = "nfcpy"
+path = "udp:127.0.0.1:54321"
+[device.ble.hall]
+driver = "bluez"
+adapter = "hci0"
+[device.lane.hall]
+driver = "simulated"
+path = "hall.lane"
+[device.signal.hall]
+driver = "simulated"
+path = "hall.sign"
+[[lane]]
+id = "hall-in"
+point = "lobby-in"
+direction = "in"
+camera = "hall"
+nfc = "hall"
+ble = "hall"
+hardware = "hall"
+signal = "hall"
+"""
+FILES = ("list.pem", "reader.pem", "reader.key", "policy.toml", "ca.pem", "gate.pem", "gate.key")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "trust").mkdir()
+    for name in FILES:
+        (tmp_path / name).write_text("-")
+    return tmp_path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "gate.toml"
+    path.write_text(text)
+    return path
+
+
+def test_reads_a_complete_file_with_defaults(folder: Path) -> None:
+    config = load(written(folder, BASE), {})
+    assert (config.id, config.site, config.state_dir) == ("gate-1", "seoul-1", folder / "state")
+    lane = config.lanes[0]
+    assert (lane.direction, lane.pulse_ms, lane.wait_for_start_s, lane.passage_s) == (Direction.IN, 300, 5, 30)
+    assert config.device("camera", "hall").options == {"source": "0", "fps": "15"}
+    assert config.device("lane", "hall").options == {"path": str(folder / "hall.lane")}
+    assert config.times.consent_timeout_s == 20
+    assert sorted(config.request.attribute_by_element) == ["access_class", "agency_code", "card_type"]
+
+
+MISTAKES = [
+    ('site = "seoul-1"', "", "gate.site"),
+    ('id = "gate-1"', 'id = "Gate 1"', "gate.id"),
+    ("port = 8883", "port = 0", "mqtt.port"),
+    ("port = 8883", 'port = "8883"', "mqtt.port"),
+    ("port = 8883", "port = true", "mqtt.port"),
+    ('ca = "ca.pem"', 'ca = "absent.pem"', "mqtt.ca"),
+    ('directory = "trust"', 'directory = "absent"', "trust.directory"),
+    ('file = "policy.toml"', 'file = "absent.toml"', "policy.file"),
+    ('driver = "opencv"', 'driver = "gphoto"', "device.camera.hall.driver"),
+    ("source = 0", "source = 1.5", "device.camera.hall.source"),
+    ('driver = "bluez"\nadapter = "hci0"', 'driver = "bumble"', "device.ble.hall.hci"),
+    ("source = 0", "source = 0\nfps = 0", "device.camera.hall.fps"),
+    ('adapter = "hci0"', "adapter = 0", "device.ble.hall.adapter"),
+    ('adapter = "hci0"', 'adapter = "hci0"\nhci = "usb:0"', "device.ble.hall.hci"),
+    ('direction = "in"', 'direction = "up"', "lane[0].direction"),
+    ('camera = "hall"', 'camera = "yard"', "lane[0].camera"),
+    ('hardware = "hall"', "", "lane[0].hardware"),
+    ('camera = "hall"\nnfc = "hall"', "", "lane[0].camera"),
+    ('id = "hall-in"', 'id = "hall-in"\npulse_ms = 5', "lane[0].pulse_ms"),
+    ('id = "hall-in"', 'id = "hall-in"\npassage_s = "long"', "lane[0].passage_s"),
+    ('id = "hall-in"', 'id = "hall-in"\nwait_for_start_s = nan', "lane[0].wait_for_start_s"),
+    ('id = "hall-in"', 'id = "hall-in"\ncolour = "red"', "lane[0].colour"),
+    ("[gate]", "[gate]\ncolor = 1", "gate.color"),
+    ("[gate]", "[times]\nconsent_timeout_s = 0\n[gate]", "times.consent_timeout_s"),
+    ("[gate]", "[times]\nlunch_s = 1\n[gate]", "times.lunch_s"),
+    ("[gate]", "[limits]\nin_flight = 0\n[gate]", "limits.in_flight"),
+    ("[gate]", '[request.elements]\nname = "name"\n[gate]', "request.elements"),
+    ("[gate]", "[nonsense]\n[gate]", "nonsense"),
+    ("[device.camera.hall]", "[device.laser.hall]\n[device.camera.hall]", "device.laser"),
+    ("[gate]", "reader = 1\n[gate]", ""),
+    (BASE[BASE.index("[[lane]]") :], "", "lane"),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"), MISTAKES, ids=[f"{key}-{at}" for at, (_, _, key) in enumerate(MISTAKES)]
+)
+def test_a_mistake_names_file_key_and_what_is_expected(folder: Path, old: str, new: str, key: str) -> None:
+    assert old in BASE
+    path = written(folder, BASE.replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert (caught.value.file, caught.value.key) == (path, key)
+    korean, english = caught.value.text().splitlines()
+    assert korean.startswith(f"{path}: {key}: " if key else f"{path}: ")
+    assert any("가" <= letter <= "힣" for letter in korean)
+    assert english.startswith(f"{path}: {key}: " if key else f"{path}: ")
+    assert english.isascii()
+
+
+def test_two_lanes_do_not_share_a_camera_but_may_share_a_radio(folder: Path) -> None:
+    devices = "".join(
+        f'[device.{kind}.other]\ndriver = "{driver}"\n{option}\n'
+        for kind, driver, option in (
+            ("camera", "opencv", "source = 1"),
+            ("lane", "simulated", 'path = "other.lane"'),
+            ("signal", "simulated", 'path = "other.sign"'),
+        )
+    )
+    lane = (
+        '[[lane]]\nid = "hall-out"\npoint = "p"\ndirection = "out"\ncamera = "other"\nble = "hall"\n'
+        'hardware = "other"\nsignal = "other"\n'
+    )
+    text = BASE.replace("[[lane]]", devices + "[[lane]]") + lane
+    assert len(load(written(folder, text), {}).lanes) == 2
+    for key, name in (("camera", "other"), ("hardware", "other"), ("signal", "other")):
+        with pytest.raises(ConfigError) as caught:
+            load(written(folder, text.replace(f'{key} = "{name}"', f'{key} = "hall"')), {})
+        assert caught.value.key == f"lane[1].{key}"
+    with pytest.raises(ConfigError) as caught:
+        load(written(folder, text.replace('"hall-out"', '"hall-in"')), {})
+    assert caught.value.key == "lane[1].id"
+
+
+def test_a_key_may_come_from_systemd(folder: Path, tmp_path: Path) -> None:
+    handed = tmp_path / "credentials"
+    handed.mkdir()
+    (handed / "reader").write_text("-")
+    text = BASE.replace('key = "reader.key"', 'key = "credential:reader"')
+    assert load(written(folder, text), {"CREDENTIALS_DIRECTORY": str(handed)}).reader.key == handed / "reader"
+    with pytest.raises(ConfigError) as caught:
+        load(written(folder, text), {})
+    assert caught.value.key == "reader.key"
+
+
+@pytest.mark.parametrize("name", ["", "..", "../gate.key", "a/b"])
+def test_a_credential_is_a_plain_name(folder: Path, name: str) -> None:
+    text = BASE.replace('key = "reader.key"', f'key = "credential:{name}"')
+    with pytest.raises(ConfigError) as caught:
+        load(written(folder, text), {"CREDENTIALS_DIRECTORY": str(folder)})
+    assert caught.value.key == "reader.key"
+
+
+@pytest.mark.parametrize("text", ["[gate", "gate = " + "[" * 5000, "\udcff"])
+def test_what_is_no_toml_is_one_error(folder: Path, text: str) -> None:
+    path = folder / "gate.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError):
+        load(path, {})
+
+
+def test_an_absent_file_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "gate.toml", {})
+    assert "cannot be read" in caught.value.text()
+
+
+def test_a_socket_path_that_no_socket_can_have_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(folder, BASE.replace("hall.lane", "x" * 120)), {})
+    assert caught.value.key == "device.lane.hall.path"
+
+
+def test_the_example_loads_and_shows_the_defaults(folder: Path) -> None:
+    """config/gate.toml with its absolute paths moved into a folder that has the files."""
+    text = (Path(__file__).parents[2] / "config" / "gate.toml").read_text("utf-8")
+    for name in ("list-signer.pub.pem", "reader.pem", "mqtt-ca.pem", "mqtt.pem", "reader.key", "mqtt.key"):
+        (folder / name).write_text("-")
+    shutil.copy(Path(__file__).parents[2] / "config" / "policy.toml", folder / "policy.toml")
+    text = text.replace("/etc/gwanmun/", "").replace("/var/lib/gwanmun/trust", "trust")
+    config = load(written(folder, text), {"CREDENTIALS_DIRECTORY": str(folder)})
+    plain = load(written(folder, BASE), {})
+    assert (config.times, config.limits, config.request) == (plain.times, plain.limits, plain.request)
+    points = tomllib.loads((folder / "policy.toml").read_text("utf-8"))["points"]
+    assert {lane.point for lane in config.lanes} <= points.keys()
+
+
+def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
+    keys = {each.name for kind in (Times, Limits) for each in fields(kind)}
+    keys |= {each.name for each in fields(Lane)}
+    for table in ("gate", "trust", "policy", "reader", "mqtt"):
+        keys |= tomllib.loads(BASE)[table].keys()
+    keys |= {"adapter", "hci", "source", "fps", "path", "elements", "doc_type", "namespace"}
+    assert {key for key in keys if f"`{key}`" not in text} == set()
+
+
+@pytest.mark.parametrize("device", ["camera.hall", "nfc.hall", "ble.hall", "lane.hall", "signal.hall"])
+def test_every_configured_device_opens_as_its_port(folder: Path, device: str) -> None:
+    config = load(written(folder, BASE), {})
+    port = open_device(config, config.devices[device], SystemClock())
+    assert callable(port.start)
+    assert callable(port.stop)
+
+
+def test_a_path_that_no_reader_has_names_the_device(folder: Path) -> None:
+    config = load(written(folder, BASE.replace("udp:127.0.0.1:54321", "udp:192.0.2.1:54321")), {})
+    with pytest.raises(ConfigError) as caught:
+        open_device(config, config.devices["nfc.hall"], SystemClock())
+    assert caught.value.key == "device.nfc.hall"
+
+
+def test_a_lane_without_a_sign_may_use_the_log(folder: Path) -> None:
+    text = BASE.replace(
+        '[device.signal.hall]\ndriver = "simulated"\npath = "hall.sign"', '[device.signal.hall]\ndriver = "log"'
+    )
+    config = load(written(folder, text), {})
+    assert callable(open_device(config, config.devices["signal.hall"], SystemClock()).show)
