@@ -79,6 +79,8 @@ class Lane:
     wait_for_start_s: float
     passage_s: float
     alarm_s: float
+    pass_challenge: bool
+    """The sign shows digits that a QR pass has to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,7 @@ def _lane(table: Table, devices: Mapping[str, Device]) -> Lane:
         wait_for_start_s=table.seconds("wait_for_start_s", 1, 60, 5),
         passage_s=table.seconds("passage_s", 2, 300, 30),
         alarm_s=table.seconds("alarm_s", 1, 600, 5),
+        pass_challenge=table.flag("pass_challenge", default=False),
     )
     if lane.camera is None and lane.nfc is None:
         raise table.error("camera", "camera나 nfc 중 하나는 있어야 합니다", "a camera or an nfc reader is expected")

@@ -21,6 +21,11 @@ class Display:
         self._changed.set()
         self._fallback: Handle | None = None
 
+    @property
+    def standing(self) -> Message:
+        """What is shown once nothing else is."""
+        return self._standing
+
     def stand(self, message: Message) -> None:
         """Show `message` until something else is shown."""
         self._standing = message

@@ -30,6 +30,7 @@ from drivers.ports import (
 )
 from gate_agent import config, messages, passage
 from gate_agent.barrier import Barrier
+from gate_agent.challenge import CHANGE_S, Challenges
 from gate_agent.coalesce import Coalescer
 from gate_agent.devices import Supervised
 from gate_agent.display import Display
@@ -78,6 +79,8 @@ class Lane:
         self.settings, self.ports, self._services = settings, ports, services
         self._call_later = call_later
         self._on_state = on_state
+        self._challenges = Challenges(services.random_bytes, services.clock) if settings.pass_challenge else None
+        self._challenge_timer: Handle | None = None
         self.barrier = Barrier(settings, ports.hardware, services, call_later=call_later, on_change=self._changed)
         self._transaction: asyncio.Task[None] | None = None
         self._codes: OrderedDict[bytes, float] = OrderedDict()
@@ -85,6 +88,8 @@ class Lane:
         self._refusals = Coalescer(services.limits.refusals_per_window, self._report_refusals)
         self._tick: Handle | None = None
         self.display = Display(ports.signal, self._standing(), call_later)
+        if self._challenges is not None:
+            self._challenge_timer = call_later(CHANGE_S, self._change_challenge)
 
     @property
     def state(self) -> State:
@@ -123,7 +128,8 @@ class Lane:
         elif code.payload.startswith(PREFIX):
 
             async def by_pass(attempt: Attempt) -> Presented:
-                return attempt.by_pass(code.payload, code.decoded_at)
+                challenges = None if self._challenges is None else self._challenges.good()
+                return attempt.by_pass(code.payload, code.decoded_at, challenges)
 
             self._contact(Carrier.QR, code.seen_at, by_pass, code)
         else:
@@ -273,7 +279,7 @@ class Lane:
         self._on_state()
 
     def devices_changed(self) -> None:
-        """A device came or went: the sign says whether the lane is in service."""
+        """A device came or went, or the challenge has changed: the idle sign says so."""
         if self._transaction is None and self.state is State.SECURED:
             self.display.stand(self._standing())
 
@@ -284,7 +290,13 @@ class Lane:
             return messages.FIRE
         if self.state is State.INTRUSION:
             return messages.ALARM
-        return messages.PASS if self.state in passage.BUSY else messages.IDLE
+        if self.state in passage.BUSY:
+            return messages.PASS
+        return messages.IDLE if self._challenges is None else messages.idle(self._challenges.current())
+
+    def _change_challenge(self) -> None:
+        self._challenge_timer = self._call_later(CHANGE_S, self._change_challenge)
+        self.devices_changed()
 
     # Counting.
 
@@ -319,7 +331,8 @@ class Lane:
             self._transaction.cancel()
             await asyncio.gather(self._transaction, return_exceptions=True)
         self.barrier.stop()
-        if self._tick is not None:
-            self._tick.cancel()
+        for timer in (self._tick, self._challenge_timer):
+            if timer is not None:
+                timer.cancel()
         self._unreadable.flush()
         self._refusals.flush()

@@ -14,6 +14,13 @@ FIRE = Message(Light.GREEN, "비상 개방: 밖으로 나가 주세요", "Emerge
 OUT_OF_SERVICE = Message(Light.FAULT, WORDING[Reason.OUT_OF_SERVICE].ko, WORDING[Reason.OUT_OF_SERVICE].en)
 
 
+def idle(challenge: str) -> Message:
+    """Idle, with the digits that a QR pass has to answer."""
+    return Message(
+        Light.IDLE, f"{IDLE.ko} (QR 패스 번호 {challenge})", f"{IDLE.en} (number for a QR pass: {challenge})"
+    )
+
+
 def refusal(reason: Reason) -> Message:
     words = WORDING[reason]
     return Message(Light.FAULT if reason is Reason.OUT_OF_SERVICE else Light.RED, words.ko, words.en)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -201,8 +201,11 @@ class Attempt:
             raise RefusedError(Reason(verdict.reason.value))
         return Presented(attributes_of(asked, verdict.elements[asked.namespace]))
 
-    def by_pass(self, text: bytes, read_at: float) -> Presented:
-        """A one-shot QR pass, read at monotonic time `read_at`. Raises RefusedError."""
+    def by_pass(self, text: bytes, read_at: float, challenges: Collection[bytes] | None = None) -> Presented:
+        """A one-shot QR pass, read at monotonic time `read_at`. Raises RefusedError.
+
+        `challenges`: what the lane's sign shows, of which the pass has to answer one; None where it shows none.
+        """
         services = self._services
         self.stage(Stage.LAST_BYTE, read_at)
         verdict = verify_pass(
@@ -213,6 +216,7 @@ class Attempt:
             now=services.clock.now(),
             clock_error=timedelta(seconds=services.times.clock_error_s),
             max_age=timedelta(seconds=services.times.pass_max_age_s),
+            challenges=challenges,
         )
         self.stage(Stage.VERIFIED)
         if verdict.reason is not None or verdict.mark_until is None:

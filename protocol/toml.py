@@ -112,6 +112,12 @@ class Table:
             )
         return value
 
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self._raw(name) if self.has(name) else default
+        if not isinstance(value, bool):
+            raise self.error(name, "true나 false가 있어야 합니다", "true or false is expected")
+        return value
+
     def seconds(self, name: str, low: float, high: float, default: float) -> float:
         value = self._raw(name)
         if value is None:

@@ -96,7 +96,7 @@ async def _present(options: argparse.Namespace, wallet: Wallet, building: dict[s
             async def hold() -> None:
                 await screen.sign(MAX_AGE.total_seconds())
 
-            await phone.by_pass(screen, str(lane["entrance_group"]), hold=hold)
+            await phone.by_pass(screen, str(lane["entrance_group"]), hold=hold, challenge=options.challenge)
         sign = await screen.sign(5.0)
         print(sign or "표시등이 바뀌지 않았습니다\nThe lane's display did not change")
         await screen.walk()
@@ -129,6 +129,7 @@ def main(argv: Sequence[str]) -> int:
         help="qr: QR로 연결해 블루투스로, pass: 한 번 쓰는 QR 패스 (qr: QR then BLE; pass: one-shot QR pass)",
     )
     present.add_argument("--lane", default="lane-1", help="통로 (lane)")
+    present.add_argument("--challenge", help="표시등의 숫자, pass에만 (digits on the lane's sign, for a pass)")
     present.add_argument("--yes", action="store_true", help="묻지 않고 동의 (consent without asking)")
     commands.add_parser("history", help="이용 이력, 여기에만 있습니다 (usage history; it exists only here)")
     options = parser.parse_args(argv)

@@ -177,12 +177,18 @@ class Phone:
             antenna.stop()
             raise
 
-    async def by_pass(self, screen: Screen, audience: str, *, hold: Callable[[], Awaitable[None]]) -> str:
-        """Show a fresh one-shot pass while `hold` lasts; returns the text shown."""
+    async def by_pass(
+        self,
+        screen: Screen,
+        audience: str,
+        *,
+        hold: Callable[[], Awaitable[None]],
+        challenge: str | None = None,
+    ) -> str:
+        """Show a fresh one-shot pass while `hold` lasts; returns the text shown. `challenge`: digits on the lane's sign."""
         card = self.wallet.passes[0]
-        text = present_pass(
-            card.card, card.key, audience=audience, now=self.clock.now(), nonce=self.random_bytes(8)
-        ).decode()
+        nonce = self.random_bytes(8) if challenge is None else challenge.encode()
+        text = present_pass(card.card, card.key, audience=audience, now=self.clock.now(), nonce=nonce).decode()
         self.wallet.remember(self.clock.now(), carrier="qr", reader=audience, shared={}, outcome="shown")
         await screen.show(text)
         try:

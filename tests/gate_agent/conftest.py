@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -197,9 +197,21 @@ class Bench:
         await self.done()
         return link
 
-    def qr_pass(self, card: IssuedPass, *, audience: str = "hall", age: float = 0) -> bytes:
+    def qr_pass(self, card: IssuedPass, *, audience: str = "hall", age: float = 0, nonce: bytes | None = None) -> bytes:
         shown_at = self.clock.now() - timedelta(seconds=age)
-        return present_pass(card.card, card.key, audience=audience, now=shown_at, nonce=os.urandom(8))
+        return present_pass(card.card, card.key, audience=audience, now=shown_at, nonce=nonce or os.urandom(8))
+
+    def ask_for_challenges(self) -> None:
+        """A lane of the same devices whose sign shows a challenge."""
+        self.lane = Lane(
+            replace(LANE, pass_challenge=True),
+            self.lane.ports,
+            self.services,
+            call_later=self.timers.call_later,
+            on_state=lambda: None,
+        )
+        for signal in LaneSignal:
+            self.lane.barrier.on_input(beam(signal, False))
 
     def walk(self) -> None:
         for signal, active in (
@@ -226,6 +238,7 @@ LANE = config.Lane(
     wait_for_start_s=5,
     passage_s=30,
     alarm_s=5,
+    pass_challenge=False,
 )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
@@ -279,6 +280,24 @@ async def test_a_pass_for_another_door_or_time_is_refused(bench: Bench, shown: d
     bench.show(bench.qr_pass(card, **shown))
     await bench.done()
     assert await bench.reasons() == [reason]
+
+
+async def test_a_lane_with_a_challenge_wants_it_signed(bench: Bench) -> None:
+    bench.ask_for_challenges()
+    card, _ = bench.world.authority.issue_pass(bench.world.person, now=NOW)
+    shown = bench.lane.display.standing
+    digits = re.search(r"\d{8}", shown.ko)
+    assert digits is not None
+    assert digits[0] in shown.en
+    bench.show(bench.qr_pass(card))
+    await bench.done()
+    assert await bench.reasons() == [Reason.STALE]
+    assert not bench.hardware.pulses
+    bench.timers.advance(31)
+    assert digits[0] not in bench.lane.display.standing.ko
+    bench.show(bench.qr_pass(card, nonce=digits[0].encode()))  # the one before is still good
+    await bench.done()
+    assert bench.hardware.pulses
 
 
 async def test_a_pass_shown_again_is_replayed_and_a_fresh_one_of_the_same_card_is_not(bench: Bench) -> None:
