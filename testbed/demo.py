@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from policy.reasons import WORDING, Reason
@@ -58,7 +59,7 @@ class Terminal:
         time_ = "--:--:--"
         carrier = "?"
         if event is not None:
-            time_ = event.time[11:19]
+            time_ = f"{datetime.fromisoformat(event.time).astimezone():%H:%M:%S}"
             carrier = _CARRIERS.get(str(event.data.get("carrier")), "?")
             total, gate = _milliseconds(result)
         granted = result.outcome == GRANTED

@@ -1,4 +1,8 @@
-"""One camera read by OpenCV in a worker process (drivers.camera.worker): a slow or crashing decoder never stalls a lane."""
+"""One camera read by OpenCV in a worker process (drivers.camera.worker): a slow or crashing decoder never stalls a lane.
+
+The worker does not reconnect: a lost source is a DriverError here, and the device's supervisor, which also reports it, starts
+the camera again with the one back-off.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,47 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
+import math
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-from drivers.camera.decode import MAX_PAYLOAD
+from drivers.camera.limits import MAX_FPS, MAX_LINE, MAX_PAYLOAD, MAX_WAITING, SOURCE_FAILED
 from drivers.ports import CodeSeen, DriverError
 from protocol.clock import Clock
+
+_log = logging.getLogger(__name__)
 
 FPS = 15.0
 """Frames decoded a second at most: a code is seen within 70 ms, and some ten cameras of 720p fit one core."""
 OPEN_S = 15.0
 """Includes the start of a Python process on a small board."""
 END_S = 2.0
-MAX_WAITING = 32
-"""Codes waiting for the lane; the oldest is dropped. One camera sees a handful a second at most."""
-MAX_LINE = 4 * MAX_PAYLOAD
+_BROKEN = "the camera's worker broke its protocol"
 
 
 class OpenCvCamera:
     """drivers.ports.Camera."""
 
-    def __init__(self, source: str, clock: Clock, *, fps: float = FPS) -> None:
-        """`source` is never logged: it may hold a password."""
-        self._source, self._clock, self._fps = source, clock, fps
+    def __init__(self, source: str, clock: Clock, *, fps: float = FPS, python: str = sys.executable) -> None:
+        """`source`: a device number or path, a stream address or a video file; never logged, it may hold a password.
+
+        Raises ValueError for a source or a frame rate that no camera has.
+        """
+        if not source or "\0" in source:
+            raise ValueError("a camera's source is expected")
+        if not 0 < fps <= MAX_FPS:
+            raise ValueError(f"a frame rate of up to {MAX_FPS:g} is expected")
+        self._source, self._clock, self._fps, self._python = source, clock, fps, python
         self._process: asyncio.subprocess.Process | None = None
         self._codes: deque[CodeSeen] = deque(maxlen=MAX_WAITING)
         self._arrived = asyncio.Event()
-        self._failure: DriverError | None = None
+        self._failure: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -45,12 +59,13 @@ class OpenCvCamera:
         return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
+        """Returns when the source has sent its first frame. Raises DriverError."""
         await self.stop()
         self._codes.clear()
         self._failure = None
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
+                self._python,
                 "-m",
                 "drivers.camera.worker",
                 stdin=asyncio.subprocess.PIPE,
@@ -61,23 +76,25 @@ class OpenCvCamera:
             )
         except OSError as error:
             raise DriverError("the camera's worker does not start") from error
-        settings = json.dumps({"source": self._source, "fps": self._fps}).encode() + b"\n"
+        try:
+            await self._open(self._process)
+        except BaseException:
+            await self.stop()
+            raise
+        self._task = asyncio.create_task(self._listen(self._process))
+
+    async def _open(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None  # noqa: S101  a pipe was asked for
         try:
             async with asyncio.timeout(OPEN_S):
-                assert self._process.stdin is not None  # noqa: S101  a pipe was asked for
-                self._process.stdin.write(settings)
-                await self._process.stdin.drain()
-                opened = await self._line()
+                process.stdin.write(json.dumps({"source": self._source, "fps": self._fps}).encode() + b"\n")
+                with suppress(OSError):  # a worker that is gone already: its end is told by its output
+                    await process.stdin.drain()
+                opened = await _line(process)
         except TimeoutError:
-            await self.stop()
             raise DriverError("the camera does not open in time") from None
-        except (OSError, DriverError):
-            await self.stop()
-            raise DriverError("the camera does not open") from None
         if opened != {"open": True}:
-            await self.stop()
-            raise DriverError("the camera's worker broke its protocol")
-        self._task = asyncio.create_task(self._listen())
+            raise DriverError(_BROKEN)
 
     async def stop(self) -> None:
         task, self._task = self._task, None
@@ -86,7 +103,7 @@ class OpenCvCamera:
             with suppress(asyncio.CancelledError):
                 await task
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
+        if process is not None:
             if process.stdin is not None:
                 process.stdin.close()  # the worker ends with its standard input
             try:
@@ -95,7 +112,7 @@ class OpenCvCamera:
             except TimeoutError:
                 process.kill()
                 await process.wait()
-        self._failure = self._failure or DriverError("stopped")
+        self._failure = self._failure or "stopped"
         self._arrived.set()
 
     async def codes(self) -> AsyncIterator[CodeSeen]:
@@ -103,38 +120,59 @@ class OpenCvCamera:
             while self._codes:
                 yield self._codes.popleft()
             if self._failure is not None:
-                raise self._failure
+                raise DriverError(self._failure)
             self._arrived.clear()
             await self._arrived.wait()
 
-    async def _listen(self) -> None:
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        # The worker's times are CLOCK_MONOTONIC; the port's are those of the clock passed in (the same but in tests).
+        ahead = self._clock.monotonic() - time.monotonic()
         try:
             while True:
-                self._codes.append(_code(await self._line()))
+                code = _code(await _line(process), ahead)
+                if len(self._codes) == MAX_WAITING:
+                    _log.warning("lane behind: the oldest code seen is dropped")
+                self._codes.append(code)
                 self._arrived.set()
         except DriverError as error:
-            self._failure = error
+            self._failure = str(error)
             self._arrived.set()
 
-    async def _line(self) -> dict[str, Any]:
-        process = self._process
-        if process is None or process.stdout is None:
-            raise DriverError("not started")
-        try:
-            line = await process.stdout.readline()
-            body = json.loads(line) if line else None
-        except (ValueError, OSError) as error:
-            raise DriverError("the camera's worker broke its protocol") from error
-        if not isinstance(body, dict):
-            raise DriverError("the camera or its worker has failed")
-        return body
+
+async def _line(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """Raises DriverError."""
+    assert process.stdout is not None  # noqa: S101  a pipe was asked for
+    try:
+        line = await process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise DriverError(await _why(process))
+        body = json.loads(line)
+    except (ValueError, RecursionError, OSError) as error:
+        raise DriverError(_BROKEN) from error
+    if not isinstance(body, dict):
+        raise DriverError(_BROKEN)
+    return body
 
 
-def _code(body: dict[str, Any]) -> CodeSeen:
+async def _why(process: asyncio.subprocess.Process) -> str:
+    """What the end of a worker means."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_S):
+            await process.wait()
+    if process.returncode == SOURCE_FAILED:
+        return "the camera does not open, or sends no more frames"
+    return f"the camera's worker has failed (status {process.returncode})"
+
+
+def _code(body: dict[str, Any], ahead: float) -> CodeSeen:
     match body:
-        case {"code": str(text), "seen": float(seen), "decoded": float(decoded), "by": ("zxing" | "zbar") as by}:
+        case {"code": str(text), "seen": float(seen), "decoded": float(decoded), "by": ("zxing" | "zbar") as by} if (
+            math.isfinite(seen) and math.isfinite(decoded)
+        ):
             try:
-                return CodeSeen(base64.b64decode(text, validate=True), seen, decoded, by)
-            except binascii.Error:
-                pass
-    raise DriverError("the camera's worker broke its protocol")
+                payload = base64.b64decode(text, validate=True)
+            except (binascii.Error, ValueError) as error:  # ValueError: text that is not ASCII
+                raise DriverError(_BROKEN) from error
+            if 0 < len(payload) <= MAX_PAYLOAD:
+                return CodeSeen(payload, seen + ahead, decoded + ahead, by)
+    raise DriverError(_BROKEN)

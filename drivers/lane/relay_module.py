@@ -1,10 +1,10 @@
 """A relay and input module with a flash-on timer of its own, as JSON lines over a Unix socket: the `simulated` lane driver.
 
-    to the module   {"cmd": "rest"}                                  all relays to rest level
-                    {"cmd": "pulse", "out": "in"|"out", "ms": 800, "id": 7}
-                    {"cmd": "levels"}                                 send every input's level
-    from it         {"ok": 7} | {"error": "...", "id": 7}             relay confirmed, or why not
-                    {"in": "beam_a", "active": true}                  an input changed, or its level was asked for
+    to the module   {"cmd": "rest", "id": 1}                         all relays to rest level
+                    {"cmd": "levels", "id": 2}                       send every input's level, then the confirmation
+                    {"cmd": "pulse", "out": "in"|"out", "ms": 800, "id": 3}
+    from it         {"ok": 3} | {"error": "...", "id": 3}            done (for a pulse: the relay moved), or why not
+                    {"in": "beam_a", "active": true}                 an input changed, or its level was asked for
 
 The module keeps the pulse's time, so a killed agent leaves no lane open (docs/adr/0002).
 """
@@ -12,6 +12,7 @@ The module keeps the pulse's time, so a killed agent leaves no lane open (docs/a
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +22,16 @@ from drivers.json_lines import JsonLines
 from drivers.ports import Direction, DriverError, LaneInput, LaneSignal
 from protocol.clock import Clock
 
+_log = logging.getLogger(__name__)
+
 MAX_PULSE_MS = 10_000
 CONFIRM_S = 1.0
 """A module answers within milliseconds; one that takes a second has failed."""
 MAX_CHANGES = 256
-"""Input changes waiting for the lane. When full, the oldest change of the noisiest input is dropped: levels stay true."""
+"""Input changes waiting for the lane. When full, the waiting changes of the input that changes next are dropped and logged;
+its newest level stays, so levels stay true."""
+MAX_WHY = 200
+"""Characters of the module's own error text that are passed on."""
 
 
 class RelayModule:
@@ -33,21 +39,31 @@ class RelayModule:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._lines, self._clock = JsonLines(path), clock
-        self._pulses: dict[int, asyncio.Future[float]] = {}
+        self._commands: dict[int, asyncio.Future[float]] = {}
         self._number = 0
         self._changes: list[LaneInput] = []
+        self._known: set[LaneSignal] = set()
         self._arrived = asyncio.Event()
-        self._failure: DriverError | None = None
+        self._failure: str | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Returns when the module has confirmed rest level and sent every input's level. Raises DriverError."""
         await self.stop()
         await self._lines.open()
         self._failure = None
         self._changes.clear()
-        await self._lines.send({"cmd": "rest"})
-        await self._lines.send({"cmd": "levels"})
+        self._known.clear()
         self._task = asyncio.create_task(self._listen())
+        try:
+            await self._command({"cmd": "rest"})
+            await self._command({"cmd": "levels"})
+            missing = set(LaneSignal) - self._known
+            if missing:
+                raise DriverError(f"the module does not know its level of {', '.join(sorted(missing))}")
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         task, self._task = self._task, None
@@ -55,60 +71,66 @@ class RelayModule:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        self._fail(DriverError("stopped"))
+        self._fail("stopped")
         await self._lines.close()
 
     async def pulse(self, direction: Direction, milliseconds: int) -> float:
         if not 0 < milliseconds <= MAX_PULSE_MS:
             raise DriverError(f"a pulse of 1 to {MAX_PULSE_MS} ms is expected")
-        if self._failure is not None:
-            raise self._failure
-        self._number += 1
-        number = self._number
-        confirmed: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._pulses[number] = confirmed
-        try:
-            await self._lines.send({"cmd": "pulse", "out": direction.value, "ms": milliseconds, "id": number})
-            async with asyncio.timeout(CONFIRM_S):
-                return await confirmed
-        except TimeoutError as error:
-            raise DriverError("the relay was not confirmed") from error
-        finally:
-            self._pulses.pop(number, None)
+        return await self._command({"cmd": "pulse", "out": direction.value, "ms": milliseconds})
 
     async def inputs(self) -> AsyncIterator[LaneInput]:
         while True:
             while self._changes:
                 yield self._changes.pop(0)
             if self._failure is not None:
-                raise self._failure
+                raise DriverError(self._failure)
             self._arrived.clear()
             await self._arrived.wait()
+
+    async def _command(self, body: dict[str, Any]) -> float:
+        """Monotonic time of the module's confirmation. Raises DriverError."""
+        if self._failure is not None:
+            raise DriverError(self._failure)
+        self._number += 1
+        number = self._number
+        confirmed: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._commands[number] = confirmed
+        try:
+            await self._lines.send({**body, "id": number})
+            async with asyncio.timeout(CONFIRM_S):
+                return await confirmed
+        except TimeoutError as error:
+            raise DriverError(f"the module did not confirm {body['cmd']}") from error
+        finally:
+            self._commands.pop(number, None)
+            if confirmed.done() and not confirmed.cancelled():
+                confirmed.exception()  # when sending failed too, one of both is told
 
     async def _listen(self) -> None:
         try:
             while True:
                 self._on_message(await self._lines.receive())
         except DriverError as error:
-            self._fail(error)
+            self._fail(str(error))
 
-    def _fail(self, error: DriverError) -> None:
-        self._failure = error
-        for confirmed in self._pulses.values():
+    def _fail(self, why: str) -> None:
+        self._failure = why
+        for confirmed in self._commands.values():
             if not confirmed.done():
-                confirmed.set_exception(error)
+                confirmed.set_exception(DriverError(why))
         self._arrived.set()
 
     def _on_message(self, body: dict[str, Any]) -> None:
         match body:
-            case {"ok": int(number)}:
-                confirmed = self._pulses.get(number)
+            case {"ok": int(number)} if not isinstance(number, bool):
+                confirmed = self._commands.get(number)
                 if confirmed is not None and not confirmed.done():
                     confirmed.set_result(self._clock.monotonic())
-            case {"error": str(why), "id": int(number)}:
-                confirmed = self._pulses.get(number)
+            case {"error": str(why), "id": int(number)} if not isinstance(number, bool):
+                confirmed = self._commands.get(number)
                 if confirmed is not None and not confirmed.done():
-                    confirmed.set_exception(DriverError(why[:200]))
+                    confirmed.set_exception(DriverError(why[:MAX_WHY]))
             case {"in": str(name), "active": bool(active)}:
                 try:
                     signal = LaneSignal(name)
@@ -119,8 +141,10 @@ class RelayModule:
                 raise DriverError("a message that no module sends")
 
     def _change(self, change: LaneInput) -> None:
+        self._known.add(change.signal)
         if len(self._changes) >= MAX_CHANGES:
-            # Of one input only the newest level matters once the lane lags this far behind.
-            self._changes = [waiting for waiting in self._changes if waiting.signal is not change.signal]
+            kept = [waiting for waiting in self._changes if waiting.signal is not change.signal]
+            _log.warning("lane behind: %d changes of %s dropped", len(self._changes) - len(kept), change.signal.value)
+            self._changes = kept
         self._changes.append(change)
         self._arrived.set()

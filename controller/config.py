@@ -1,0 +1,127 @@
+"""controller.toml as frozen dataclasses (commented example: config/controller.toml). A wrong, missing or unknown key is refused
+with file, key and what is expected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from protocol import toml, topics
+from protocol.mqtt import MqttSettings
+from protocol.toml import ConfigError, Expected, Table
+
+__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Web", "load"]
+
+CLIENT_ID = "controller"
+"""Common name of the controller's certificate; the broker's access list and its client id go by it (deploy/mosquitto/acl)."""
+MAX_PAYLOAD = 65536
+"""Bytes; the broker takes packets of 1 KiB more (max_packet_size)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    bind: str
+    """A loopback address."""
+    port: int
+    """0: any free port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    batch: int
+    """Messages in one transaction at most."""
+    linger_s: float
+    """How long the first message of a batch waits for company."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerConfig:
+    file: Path
+    site: str
+    database: Path
+    time_zone: ZoneInfo
+    mqtt: MqttSettings
+    web: Web
+    ingest: Ingest
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfig:
+    """Read and check the configuration. Raises ConfigError."""
+    root = Table(path, toml.read(path), "", environ)
+    site = root.text("site")
+    if not topics.ID.fullmatch(site):
+        raise root.error(
+            "site",
+            "소문자, 숫자, 하이픈으로 된 이름이 있어야 합니다(최대 63자)",
+            "a name of lower-case letters, digits and hyphens (at most 63) is expected",
+        )
+    state_dir = root.path("state_dir")
+    time_zone = _time_zone(root)
+    mqtt = _mqtt(root.table("mqtt"))
+    web = _web(root.optional_table("web"))
+    limits = root.optional_table("ingest")
+    ingest = Ingest(
+        batch=limits.whole("batch", 1, 10_000, 500),
+        linger_s=limits.whole("linger_ms", 0, 1000, 10) / 1000,
+    )
+    limits.done()
+    root.done()
+    return ControllerConfig(path, site, state_dir / "controller.db", time_zone, mqtt, web, ingest)
+
+
+def _time_zone(root: Table) -> ZoneInfo:
+    name = root.text("time_zone", "Asia/Seoul")
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError, below
+        pass
+    except KeyError:
+        pass
+    raise root.error(
+        "time_zone",
+        "IANA 시간대 이름이 있어야 합니다(예: Asia/Seoul)",
+        "an IANA time zone name is expected, such as Asia/Seoul",
+    )
+
+
+def _mqtt(table: Table) -> MqttSettings:
+    settings = MqttSettings(
+        host=table.text("host"),
+        port=table.whole("port", 1, 65535),
+        ca=table.file_path("ca"),
+        certificate=table.file_path("certificate"),
+        key=table.file_path("key"),
+        client_id=CLIENT_ID,
+        keepalive=table.whole("keepalive_s", 5, 120, 30),
+        # The broker keeps what gates send while the controller is away; the gates' own outboxes outlive even that.
+        clean_start=False,
+        session_expiry=table.whole("session_expiry_s", 0, 30 * 86400, 7 * 86400),
+        receive_maximum=table.whole("receive_maximum", 1, 65535, 1000),
+        in_flight=200,
+        max_payload=MAX_PAYLOAD,
+        manual_ack=True,
+        backoff_cap=table.seconds("reconnect_max_s", 0.5, 300, 30),
+    )
+    table.done()
+    return settings
+
+
+def _web(table: Table) -> Web:
+    bind = table.text("bind", "127.0.0.1")
+    try:
+        loopback = ip_address(bind).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise table.error(
+            "bind",
+            "루프백 주소여야 합니다(127.0.0.1 또는 ::1). 이 화면에는 아직 로그인이 없습니다",
+            "a loopback address is expected (127.0.0.1 or ::1): this page has no log-in yet",
+        )
+    web = Web(bind, table.whole("port", 0, 65535, 8080))
+    table.done()
+    return web

@@ -1,0 +1,277 @@
+"""The building as it is now, in memory: gates, lanes, the last events and the counts of the day; and who is watching it.
+
+Read once from the store at start, then kept up by what is committed and by the state, online and health topics. Watchers get
+the changes of at most ten moments a second; one that does not keep up is told to take the whole picture again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from controller.chain import Alarm
+from controller.sorting import Sorted
+from controller.store import Committed, Picture, Stored
+from protocol import fields
+from protocol.clock import Clock
+from protocol.events import DECISIONS, Event, Kind
+from protocol.health import EXPIRY_S, Health
+from protocol.status import GateState, LaneState, Online
+
+LAST_EVENTS = 50
+MAX_GATES = 1000
+MAX_LANES = 4000
+MAX_WATCHERS = 64
+WATCHER_QUEUE = 8
+"""Changes a slow watcher may be behind before it has to take everything again."""
+MIN_INTERVAL_S = 0.1
+REFRESH_S = 30.0
+"""Gates are shown anew after this long without news: a health grows old by itself."""
+
+
+@dataclass(slots=True)
+class Gate:
+    id: str
+    last_seen: datetime | None = None
+    online: bool | None = None
+    boot: str | None = None
+    health: Health | None = None
+    health_at: datetime | None = None
+    epoch: str | None = None
+    mark: int = 0
+    alarms: int = 0
+    """Chain and conflict alarms."""
+
+    def fresh_health(self, now: datetime) -> Health | None:
+        """None once the last one is older than its expiry."""
+        if self.health is None or self.health_at is None or (now - self.health_at).total_seconds() > EXPIRY_S:
+            return None
+        return self.health
+
+
+@dataclass(slots=True)
+class Lane:
+    gate: str
+    id: str
+    direction: str = ""
+    state: LaneState = LaneState.UNKNOWN
+    degraded: tuple[str, ...] = ()
+    decision: Event | None = None
+    ours_ms: float | None = None
+    """Milliseconds of our own part of the last decision, radio and person left out."""
+    attempt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changed since the one before. `rendered` is for the page: one rendering per language, shared by all watchers."""
+
+    gates: frozenset[str]
+    lanes: frozenset[tuple[str, str]]
+    events: tuple[Stored, ...]
+    rendered: dict[str, str] = field(default_factory=dict)
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Change | None] = asyncio.Queue(WATCHER_QUEUE)
+        self._behind = False
+        self._closed = False
+
+    def offer(self, change: Change) -> None:
+        try:
+            self._queue.put_nowait(change)
+        except asyncio.QueueFull:
+            self._behind = True
+
+    def close(self) -> None:
+        self._closed = True
+        if not self._queue.full():
+            self._queue.put_nowait(None)
+
+    async def next(self, timeout: float) -> Change | str:
+        """The next change; `resync` when some were dropped, `idle` after `timeout` seconds, `closed` at the end."""
+        if self._closed:
+            return "closed"
+        if self._behind:
+            self._behind = False
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            return "resync"
+        try:
+            async with asyncio.timeout(timeout):
+                change = await self._queue.get()
+        except TimeoutError:
+            return "idle"
+        return "closed" if change is None else change
+
+
+class Live:
+    def __init__(self, clock: Clock, time_zone: ZoneInfo) -> None:
+        self.clock, self.time_zone = clock, time_zone
+        self.gates: dict[str, Gate] = {}
+        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.last: deque[Stored] = deque(maxlen=LAST_EVENTS)
+        self.counts: dict[str, int] = {}
+        self.set_aside = 0
+        self._day = ""
+        self._watchers: set[Watcher] = set()
+        self._gates_changed: set[str] = set()
+        self._lanes_changed: set[tuple[str, str]] = set()
+        self._new: deque[Stored] = deque(maxlen=LAST_EVENTS)
+        self._dirty = asyncio.Event()
+
+    def today(self) -> str:
+        return self.clock.now().astimezone(self.time_zone).date().isoformat()
+
+    def load(self, picture: Picture) -> None:
+        """What the store knows, at start."""
+        for row in picture.gates:
+            gate = self._gate(row.gate)
+            gate.last_seen = datetime.fromisoformat(row.last_seen)
+            gate.online, gate.boot = row.online, row.boot
+            gate.epoch, gate.mark, gate.alarms = row.epoch, row.mark, row.alarms
+        for stored in picture.decisions:
+            self._on_event(stored.event)
+        self.last.extend(picture.last)
+        self._day, self.counts, self.set_aside = self.today(), dict(picture.counts), picture.set_aside
+
+    def apply(self, done: Sorted, committed: Committed) -> None:
+        """One committed batch."""
+        now = self.clock.now()
+        if self._day != self.today():
+            self._day, self.counts = self.today(), {}
+        at_by_id = {record.event.id: record.at for record in done.batch.records}
+        for name, online in done.batch.seen.items():
+            gate = self._gate(name)
+            gate.last_seen = now
+            if online is not None:
+                self._on_online(gate, online)
+        for name, state in done.states.items():
+            self._on_state(name, state)
+        for name, health in done.healths.items():
+            gate = self._gate(name)
+            gate.health, gate.health_at = health, now
+        for stored in committed.stored:
+            self._on_event(stored.event)
+            self.last.append(stored)
+            self._new.append(stored)
+            at = at_by_id[stored.event.id]
+            if at.astimezone(self.time_zone).date().isoformat() == self._day:
+                self.counts[stored.event.kind] = self.counts.get(stored.event.kind, 0) + 1
+        for name, ack in committed.acks.items():
+            gate = self._gate(name)
+            gate.epoch, gate.mark = ack.epoch, ack.seq
+        self._on_alarms(committed.alarms)
+        self.set_aside += committed.set_aside
+        self._dirty.set()
+
+    def _gate(self, name: str) -> Gate:
+        gate = self.gates.get(name)
+        if gate is None:
+            gate = Gate(name)
+            if len(self.gates) < MAX_GATES:
+                self.gates[name] = gate
+        self._gates_changed.add(name)
+        return gate
+
+    def _lane(self, gate: str, lane: str) -> Lane:
+        key = (gate, lane)
+        found = self.lanes.get(key)
+        if found is None:
+            found = Lane(gate, lane)
+            if len(self.lanes) < MAX_LANES:
+                self.lanes[key] = found
+        self._lanes_changed.add(key)
+        return found
+
+    def _on_online(self, gate: Gate, online: Online) -> None:
+        if not online.online and gate.boot is not None and online.boot != gate.boot:
+            return  # the will of an earlier boot, delivered late
+        gate.online, gate.boot = online.online, online.boot
+        if not online.online:
+            gate.health = None
+        self._lanes_changed.update(key for key in self.lanes if key[0] == gate.id)
+
+    def _on_state(self, gate: str, state: GateState) -> None:
+        self._gate(gate)
+        for each in state.lanes:
+            lane = self._lane(gate, each.lane)
+            lane.direction, lane.state, lane.degraded = each.direction, each.state, each.degraded
+        named = {each.lane for each in state.lanes}
+        for key in [key for key in self.lanes if key[0] == gate and key[1] not in named]:
+            del self.lanes[key]  # the state names every lane: others are of an earlier configuration
+            self._lanes_changed.add(key)
+
+    def _on_event(self, event: Event) -> None:
+        name = event.data.get("lane")
+        if not isinstance(name, str) or not fields.WORD.fullmatch(name):
+            return
+        if event.kind in DECISIONS:
+            lane = self._lane(event.gate, name)
+            if lane.decision is not None and lane.decision.epoch == event.epoch and lane.decision.seq > event.seq:
+                return
+            lane.decision, lane.ours_ms = event, ours_ms(event)
+            lane.direction = lane.direction or str(event.data.get("dir", ""))
+        elif event.kind is Kind.LANE_OPENED:
+            # The decision is recorded before the lane opens; the time to the relay is known only here.
+            lane = self._lane(event.gate, name)
+            if lane.decision is not None and lane.decision.data.get("attempt") == event.data.get("attempt"):
+                lane.ours_ms = ours_ms(event) or lane.ours_ms
+
+    def _on_alarms(self, alarms: Iterable[Alarm]) -> None:
+        for alarm in alarms:
+            self._gate(alarm.gate).alarms += 1
+
+    # Watching
+
+    def watch(self) -> Watcher | None:
+        """None when there are too many watchers."""
+        if len(self._watchers) >= MAX_WATCHERS:
+            return None
+        watcher = Watcher()
+        self._watchers.add(watcher)
+        return watcher
+
+    def leave(self, watcher: Watcher) -> None:
+        self._watchers.discard(watcher)
+
+    def close(self) -> None:
+        """Every watcher's stream ends."""
+        for watcher in self._watchers:
+            watcher.close()
+
+    def touch(self) -> None:
+        """Something outside this picture changed, such as the connection to the broker."""
+        self._gates_changed.update(self.gates)
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Hand changes to the watchers, for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(REFRESH_S):
+                    await self._dirty.wait()
+            except TimeoutError:
+                self.touch()
+            self._dirty.clear()
+            change = Change(frozenset(self._gates_changed), frozenset(self._lanes_changed), tuple(self._new))
+            self._gates_changed.clear()
+            self._lanes_changed.clear()
+            self._new.clear()
+            for watcher in self._watchers:
+                watcher.offer(change)
+            await asyncio.sleep(MIN_INTERVAL_S)
+
+
+def ours_ms(event: Event) -> float | None:
+    """`lat_ms.ours` of an event, where it is a number."""
+    latencies = event.data.get("lat_ms")
+    value = latencies.get("ours") if isinstance(latencies, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e7 else None

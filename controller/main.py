@@ -1,0 +1,201 @@
+"""The controller as a service: starts its parts, tells systemd, stops them in bounded time.
+
+Exit status: 0 stopped on request, 1 failed while running or starting, 2 wrong configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sqlite3
+import sys
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+
+from controller import web
+from controller.config import ConfigError, ControllerConfig, load
+from controller.ingest import Ingest, StoreThread
+from controller.live import LAST_EVENTS, Live
+from controller.pages import Condition, Pages
+from controller.schema import SchemaError
+from controller.sorting import LEAVES
+from controller.store import Store, Stored
+from protocol import sdnotify, topics
+from protocol.clock import Clock, SystemClock
+from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
+
+STUCK_S = 15.0
+"""A commit under way for this long stops feeding the watchdog."""
+LINK_STOP_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """Something outside the configuration is in the way; Korean and English, a line each."""
+
+
+class Controller:
+    """All parts of one controller, on the running loop. `start`, then `wait`, then `stop`."""
+
+    def __init__(self, config: ControllerConfig, clock: Clock | None = None) -> None:
+        self.config, self._clock = config, clock or SystemClock()
+        self._random = SystemRandom()
+        self._thread = StoreThread()
+        self._store: Store | None = None
+        self._sock: socket.socket | None = None
+        self._stopped = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._states: set[asyncio.Task[None]] = set()
+        self.live = Live(self._clock, config.time_zone)
+        self.link = MqttLink(
+            config.mqtt, clock=self._clock, random=self._random, on_message=self._receive, on_state=self._on_state
+        )
+        self.ingest: Ingest | None = None
+        self._server: web.Server | None = None
+        self.url = ""
+        """Address of the live page, known after `start`."""
+
+    async def start(self) -> None:
+        """Raises StartError. The broker may be absent."""
+        config = self.config
+        try:
+            sock = self._sock = web.listen(config.web.bind, config.web.port)
+        except OSError as error:
+            where = f"{config.web.bind}:{config.web.port}"
+            raise StartError(f"화면 주소를 쓸 수 없습니다: {where}\n{where}: {error.strerror}") from error
+        try:
+            store = self._store = await self._thread.call(partial(Store, config.database, config.time_zone))
+        except (sqlite3.Error, OSError, SchemaError) as error:
+            raise StartError(f"저장소를 열 수 없습니다: {config.database}\n{config.database}: {error}") from error
+        self.live.load(await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS)))
+        self.ingest = Ingest(
+            store=store,
+            thread=self._thread,
+            link=self.link,
+            site=config.site,
+            settings=config.ingest,
+            clock=self._clock,
+            random=self._random,
+            on_batch=self.live.apply,
+            on_condition=self.live.touch,
+        )
+        for leaf in LEAVES:
+            await self.link.subscribe(f"{topics.ROOT}/{config.site}/+/{leaf}", qos=0 if leaf == "health" else 1)
+        self.ingest.start()
+        try:
+            self.link.start()
+        except TlsFilesError as error:
+            raise StartError(f"MQTT 인증서나 키를 쓸 수 없습니다.\nMQTT certificate or key: {error}") from error
+        pages = Pages(self.live, config.site, self.condition)
+
+        async def events_after(after: int, limit: int) -> list[Stored]:
+            return await self._thread.call(partial(store.events, after, limit))
+
+        site = web.Web(live=self.live, pages=pages, condition=self.condition, events_after=events_after)
+        self._server = web.server(site.app)
+        host, port = sock.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        self._tasks = [
+            asyncio.create_task(self.live.run(), name="live"),
+            asyncio.create_task(self._server.serve([sock]), name="web"),
+            asyncio.create_task(self._watch(), name="watchdog"),
+            *self.ingest.tasks,
+        ]
+        _log.info("site %s, page at %s", config.site, self.url)
+
+    async def wait(self) -> None:
+        """Returns never; raises what ended one of the parts."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+            raise RuntimeError(f"{task.get_name()} ended")
+
+    async def stop(self) -> None:
+        """In order: the page, the link, the ingest, the store. At most some six seconds. A second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.live.close()
+        if self._server is not None:
+            self._server.should_exit = True
+        web_tasks = [task for task in self._tasks if task.get_name() == "web"]
+        if web_tasks:
+            await asyncio.wait(web_tasks, timeout=web.GRACE_S + 1)
+        await self.link.stop(LINK_STOP_S)
+        if self.ingest is not None:
+            await self.ingest.stop()
+        for task in (*self._tasks, *self._states):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._states, return_exceptions=True)
+        if self._sock is not None:
+            self._sock.close()
+        if self._store is not None:
+            await self._thread.call(self._store.close)
+        self._thread.shutdown()
+
+    def condition(self) -> Condition:
+        return Condition(self.link.connected, self.ingest is not None and self.ingest.store_ok)
+
+    def _receive(self, message: Message) -> None:
+        if self.ingest is not None:
+            self.ingest.receive(message)
+
+    def _on_state(self, state: LinkState) -> None:
+        self.live.touch()
+        sdnotify.status(
+            "브로커에 연결됨 / connected" if state.connected else f"브로커 없음 / no broker: {state.reason}"
+        )
+        if state.connected and self.ingest is not None:
+            task = asyncio.create_task(self.ingest.acknowledge_all())
+            self._states.add(task)
+            task.add_done_callback(self._states.discard)
+
+    async def _watch(self) -> None:
+        """Feed systemd's watchdog while the loop turns and the store answers."""
+        interval = sdnotify.watchdog_interval()
+        while True:
+            await asyncio.sleep(interval or STUCK_S)
+            busy = self.ingest.busy_since if self.ingest is not None else None
+            if busy is None or self._clock.monotonic() - busy < STUCK_S:
+                sdnotify.alive()
+
+
+def run(config_path: Path) -> int:
+    """`gwanmun controller --config FILE`: run until SIGTERM or SIGINT. Gives the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        config = load(config_path)
+    except ConfigError as error:
+        sys.stderr.write(f"{error.text()}\n")
+        return 2
+    try:
+        return asyncio.run(_serve(config))
+    except StartError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+async def _serve(config: ControllerConfig) -> int:
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    controller = Controller(config)
+    status = 0
+    try:
+        await controller.start()
+        sdnotify.ready()
+        running, stop = asyncio.create_task(controller.wait()), asyncio.create_task(asked.wait())
+        await asyncio.wait([running, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if running.done():
+            _log.critical("a part of the controller failed", exc_info=running.exception())
+            status = 1
+        running.cancel()
+        await asyncio.gather(running, stop, return_exceptions=True)
+    finally:
+        sdnotify.stopping()
+        await controller.stop()
+    return status

@@ -1,0 +1,152 @@
+"""The live page as HTML, whole and in parts, in Korean or English. Jinja2 escapes everything that came from outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from controller import wording
+from controller.live import Change, Live, ours_ms
+from controller.store import Stored
+from protocol.events import Kind
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the picture stands on."""
+
+    broker: bool
+    store: bool
+
+
+class Pages:
+    def __init__(self, live: Live, site: str, condition: Callable[[], Condition]) -> None:
+        self._live, self._site, self._condition = live, site, condition
+        self._jinja = Environment(
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def page(self, language: str) -> str:
+        return self._render("page.html", language)
+
+    def everything(self, language: str) -> str:
+        """Data of the `all` event: the whole of the page's content."""
+        return json.dumps({"main": self._render("main.html", language)}, ensure_ascii=False)
+
+    def change(self, change: Change, language: str) -> str:
+        """Data of the `part` event: new HTML of what changed, by element id; null for what is gone."""
+        rendered = change.rendered.get(language)
+        if rendered is None:
+            parts = {
+                "summary": self._render("summary.html", language),
+                "gates": {f"gate:{name}": self._gate(name, language) for name in sorted(change.gates)},
+                "lanes": {
+                    f"lane:{gate}/{name}": self._lane(gate, name, language) for gate, name in sorted(change.lanes)
+                },
+                "events": [self._render("event.html", language, stored=stored) for stored in change.events],
+            }
+            rendered = change.rendered[language] = json.dumps(parts, ensure_ascii=False)
+        return rendered
+
+    def _gate(self, name: str, language: str) -> str | None:
+        gate = self._live.gates.get(name)
+        return None if gate is None else self._render("gate.html", language, gate=gate)
+
+    def _lane(self, gate: str, name: str, language: str) -> str | None:
+        lane = self._live.lanes.get((gate, name))
+        return None if lane is None else self._render("lane.html", language, lane=lane)
+
+    def _render(self, template: str, language: str, **more: Any) -> str:
+        live = self._live
+        zone = live.time_zone
+
+        def clock(moment: datetime | str | None) -> str:
+            """`2026-11-24 18:00:00` in the site's time zone."""
+            try:
+                at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+                return "" if at is None else at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+            except (ValueError, OverflowError):
+                return ""
+
+        return self._jinja.get_template(template).render(
+            site=self._site,
+            language=language,
+            other="en" if language == "ko" else "ko",
+            live=live,
+            lanes=[live.lanes[key] for key in sorted(live.lanes)],
+            gates=[live.gates[key] for key in sorted(live.gates)],
+            online=sum(gate.online is True for gate in live.gates.values()),
+            condition=self._condition(),
+            now=live.clock.now(),
+            zone=zone.key,
+            clock=clock,
+            t=lambda key: wording.text(key, language),
+            kind=lambda stored: wording.KINDS[stored.event.kind],
+            decision=lambda lane: wording.KINDS[lane.decision.kind],
+            state=lambda lane: wording.STATES[lane.state],
+            uplink=lambda gate: wording.ONLINE[gate.online],
+            clock_label=lambda health: wording.CLOCKS[health.clock],
+            carrier=carrier,
+            direction=lambda code: wording.DIRECTIONS.get(code, ("", ""))[wording.LANGUAGES.index(language)],
+            reason=lambda event: reason(event.data, language),
+            detail=detail,
+            gate_of=lambda lane: live.gates.get(lane.gate),
+            duration=duration,
+            counted=counted,
+            ours=lambda stored: ours_ms(stored.event),
+            **more,
+        )
+
+
+def carrier(data: Any) -> str:
+    code = data.get("carrier")
+    return wording.CARRIERS.get(code, "") if isinstance(code, str) else ""
+
+
+def reason(data: Any, language: str) -> str:
+    return wording.reason(data.get("reason"), language)
+
+
+def counted(stored: Stored) -> str:
+    """`×12` for an event that stands for several."""
+    count = stored.event.data.get("count")
+    several = isinstance(count, int) and not isinstance(count, bool) and count > 1
+    return f"×{count}" if several and stored.event.kind is not Kind.LOG_GAP else ""
+
+
+DETAIL = {
+    Kind.GATE_BOOT: ("version",),
+    Kind.LANE_FAULT: ("detail", "what"),
+    Kind.DEVICE_DEGRADED: ("device", "detail", "why"),
+    Kind.DEVICE_RESTORED: ("device",),
+    Kind.TRUST_APPLIED: ("trust", "what", "version"),
+    Kind.TRUST_REJECTED: ("what", "why"),
+    Kind.LOG_GAP: ("count", "dropped", "why"),
+    Kind.ALARM_FORCED: ("cause",),
+    Kind.PASSAGE_NOT_TAKEN: ("why",),
+    Kind.PASSAGE_UNKNOWN: ("why",),
+}
+"""Fields of an event's data worth showing beside its name."""
+
+
+def detail(stored: Stored) -> str:
+    shown = (stored.event.data.get(name) for name in DETAIL.get(stored.event.kind, ()))
+    return " ".join(str(value)[:80] for value in shown if isinstance(value, str | int) and value != "")
+
+
+def duration(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return ""
+    return f"{milliseconds:.1f} ms" if milliseconds < 100 else f"{milliseconds:,.0f} ms"

@@ -1,0 +1,87 @@
+"""Tables of the controller's database. A change of schema adds a step here; steps of released versions never change."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+
+STEPS: tuple[str, ...] = (
+    # 1: events, chains, gates, alarms, messages set aside, counts.
+    """
+    CREATE TABLE events (
+        gate TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        arrival INTEGER NOT NULL,
+        time TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        lane TEXT,
+        attempt TEXT,
+        reason TEXT,
+        carrier TEXT,
+        raw BLOB NOT NULL,
+        PRIMARY KEY (gate, epoch, seq)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX events_arrival ON events (arrival);
+    CREATE INDEX events_time ON events (time);
+    CREATE INDEX events_attempt ON events (attempt) WHERE attempt IS NOT NULL;
+    CREATE TABLE chains (
+        gate TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        mark INTEGER NOT NULL,
+        hash TEXT NOT NULL,
+        stopped INTEGER NOT NULL,
+        PRIMARY KEY (gate, epoch)
+    ) WITHOUT ROWID;
+    CREATE TABLE gates (
+        gate TEXT PRIMARY KEY,
+        epoch TEXT,
+        boot TEXT,
+        online INTEGER,
+        last_seen TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE alarms (
+        gate TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        what TEXT NOT NULL,
+        time TEXT NOT NULL,
+        PRIMARY KEY (gate, epoch, seq, what)
+    ) WITHOUT ROWID;
+    CREATE TABLE poison (
+        topic TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        head BLOB NOT NULL,
+        first TEXT NOT NULL,
+        last TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (topic, reason, digest)
+    ) WITHOUT ROWID;
+    CREATE TABLE counts (
+        day TEXT NOT NULL,
+        name TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (day, name)
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+class SchemaError(Exception):
+    """The database was written by a newer version of this program."""
+
+
+def migrate(db: Database) -> None:
+    """Bring the database to the newest schema, each step in one transaction. Raises SchemaError."""
+    db.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+    row = db.execute("SELECT max(version) FROM schema_version").fetchone()
+    version = row[0] or 0
+    if version > len(STEPS):
+        raise SchemaError(f"schema version {version}; this program knows {len(STEPS)}")
+    for number, step in enumerate(STEPS[version:], version + 1):
+        with db.atomic():
+            for statement in step.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+            db.execute("INSERT INTO schema_version VALUES (?)", [number])

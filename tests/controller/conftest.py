@@ -1,0 +1,220 @@
+"""Gates as the controller sees them: records of a hash chain, a broker, and a controller on ephemeral ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from controller.config import ControllerConfig, load
+from controller.main import Controller
+from controller.sorting import sort
+from controller.store import Committed, Store
+from protocol import ack, events, topics
+from protocol.ack import Ack
+from protocol.clock import SystemClock
+from protocol.events import Kind
+from protocol.mqtt import Message, MqttLink, MqttSettings
+from testbed.broker import Broker, executable
+from testbed.pki import DevicePki
+
+WITHIN_S = 10
+SITE = "hq"
+START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+SEOUL = ZoneInfo("Asia/Seoul")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One message, as sorting wants it."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass
+class Journal:
+    """A gate's journal: records chained by hash, one sequence per epoch."""
+
+    gate: str = "gate-1"
+    epoch: str = "e1"
+    records: list[bytes] = field(default_factory=list)
+
+    def write(
+        self, how_many: int = 1, kind: Kind = Kind.ACCESS_GRANTED, prevhash: str | None = None, **data: Any
+    ) -> list[bytes]:
+        new = []
+        for _ in range(how_many):
+            before = events.record_hash(self.records[-1]) if self.records else events.GENESIS
+            seq = len(self.records) + 1
+            record = events.build(
+                site=SITE,
+                gate=self.gate,
+                epoch=self.epoch,
+                seq=seq,
+                kind=kind,
+                time=START + timedelta(seconds=seq),
+                prevhash=prevhash or before,
+                data={"lane": "l1", "dir": "in", "attempt": f"{self.gate}-{self.epoch}-{seq}", "carrier": "qr", **data},
+            )
+            self.records.append(record)
+            new.append(record)
+        return new
+
+    def ack(self, seq: int) -> Ack:
+        return Ack(self.epoch, seq, events.record_hash(self.records[seq - 1]))
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture
+def new_journal() -> type[Journal]:
+    return Journal
+
+
+def commit(store: Store, *records: bytes, gate: str = "gate-1", now: datetime = START) -> Committed:
+    """What ingest does with one batch."""
+    return store.commit(sort([Sent(topics.event(SITE, gate), each) for each in records], SITE).batch, now)
+
+
+@pytest.fixture(name="commit")
+def commit_fixture() -> Callable[..., Committed]:
+    return commit
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Opens the same database again and again, as restarts do."""
+    stores: list[Store] = []
+
+    def opened() -> Store:
+        stores.append(Store(tmp_path / "controller.db", SEOUL))
+        return stores[-1]
+
+    yield opened
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[[], Store]) -> Store:
+    return open_store()
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> DevicePki:
+    return DevicePki(tmp_path / "pki", datetime.now(UTC))
+
+
+@pytest.fixture
+def broker(tmp_path: Path, pki: DevicePki) -> Iterator[Broker]:
+    if executable() is None:
+        pytest.skip("mosquitto is not installed (apt install mosquitto)")
+    broker = Broker(tmp_path / "broker", pki)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, pki: DevicePki, broker: Broker) -> Path:
+    pki.client("controller")
+    file = tmp_path / "controller.toml"
+    file.write_text(
+        f'site = "{SITE}"\nstate_dir = "state"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\nca = "pki/ca.pem"\n'
+        'certificate = "pki/controller.pem"\nkey = "pki/controller.key"\nreconnect_max_s = 0.5\n[web]\nport = 0\n'
+    )
+    return file
+
+
+@pytest.fixture
+def config(config_file: Path) -> ControllerConfig:
+    return load(config_file)
+
+
+@pytest.fixture
+async def run_controller(config: ControllerConfig) -> AsyncIterator[Callable[[], Any]]:
+    """Start a controller and wait for its link; stopped at the end."""
+    running: list[Controller] = []
+
+    async def start() -> Controller:
+        controller = Controller(config)
+        running.append(controller)
+        await controller.start()
+        async with asyncio.timeout(WITHIN_S):
+            await controller.link.wait_connected()
+        return controller
+
+    yield start
+    for controller in running:
+        await controller.stop()
+
+
+class GateLink:
+    """A gate's side of the line: publishes records, hears acknowledgements."""
+
+    link: MqttLink
+
+    def __init__(self, gate: str) -> None:
+        self.gate = gate
+        self.acks: list[Ack] = []
+        self._heard = asyncio.Event()
+
+    def hear(self, message: Message) -> None:
+        self.acks.append(ack.parse(message.payload))
+        self._heard.set()
+
+    async def send(self, *records: bytes) -> None:
+        results = await asyncio.gather(*(self.link.publish(topics.event(SITE, self.gate), each) for each in records))
+        assert all(result.ok for result in results), results
+
+    async def wait_ack(self, wanted: Ack) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not self.acks or self.acks[-1] != wanted:
+                self._heard.clear()
+                await self._heard.wait()
+
+
+@pytest.fixture
+async def connect_gate(broker: Broker, pki: DevicePki) -> AsyncIterator[Callable[[str], Any]]:
+    links: list[MqttLink] = []
+
+    async def connect(gate: str = "gate-1") -> GateLink:
+        identity, found = pki.client(gate), GateLink(gate)
+        link = MqttLink(
+            MqttSettings(
+                "127.0.0.1",
+                broker.port,
+                pki.ca,
+                identity.certificate,
+                identity.key,
+                gate,
+                in_flight=1,  # in order
+                backoff_base=0.05,
+                backoff_cap=0.2,
+            ),
+            clock=SystemClock(),
+            random=Random(1),
+            on_message=found.hear,
+        )
+        found.link = link
+        links.append(link)
+        await link.subscribe(topics.ack(SITE, gate))
+        link.start()
+        async with asyncio.timeout(WITHIN_S):
+            await link.wait_connected()
+        return found
+
+    yield connect
+    for link in links:
+        await link.stop()

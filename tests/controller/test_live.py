@@ -1,0 +1,185 @@
+"""The picture in memory and its watchers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from controller import live as live_module
+from controller.live import Change, Live
+from controller.sorting import sort
+from controller.store import Store
+from protocol import topics
+from protocol.events import Kind
+from protocol.health import EXPIRY_S, ClockQuality, Health
+from protocol.status import GateState, LaneState, LaneStatus, Online
+
+SEOUL = ZoneInfo("Asia/Seoul")
+WITHIN_S = 10
+
+
+@dataclass
+class FixedClock:
+    at: datetime = field(default_factory=lambda: datetime(2026, 11, 24, 9, 30, tzinfo=UTC))
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    topic: str
+    payload: bytes
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture
+def live(clock: FixedClock) -> Live:
+    return Live(clock, SEOUL)
+
+
+@pytest.fixture
+def feed(live: Live, store: Store, clock: FixedClock) -> Callable[..., None]:
+    """Messages through sorting and store into the picture."""
+
+    def give(*messages: tuple[str, bytes]) -> None:
+        done = sort([Sent(topic, payload) for topic, payload in messages], "hq")
+        live.apply(done, store.commit(done.batch, clock.now()))
+
+    return give
+
+
+def evt(record: bytes) -> tuple[str, bytes]:
+    return topics.event("hq", "gate-1"), record
+
+
+def test_a_decision_and_the_opening_that_follows_it_show_on_the_lane(
+    live: Live, feed: Callable[..., None], journal: Any
+) -> None:
+    [granted] = journal.write(1, attempt="a", lat_ms={"ours": 4.0})
+    [opened] = journal.write(1, kind=Kind.LANE_OPENED, attempt="a", lat_ms={"ours": 5.5})
+    feed(evt(granted))
+    lane = live.lanes["gate-1", "l1"]
+    assert lane.decision is not None
+    assert (lane.decision.kind, lane.ours_ms) == (Kind.ACCESS_GRANTED, 4.0)
+    feed(evt(opened))
+    assert lane.ours_ms == 5.5
+    assert live.counts == {"access.granted": 1, "lane.opened": 1}
+    assert live.gates["gate-1"].mark == 2
+
+
+def test_a_late_older_decision_does_not_replace_the_newer(live: Live, feed: Callable[..., None], journal: Any) -> None:
+    first, second = journal.write(2)
+    feed(evt(second))
+    feed(evt(first))
+    decision = live.lanes["gate-1", "l1"].decision
+    assert decision is not None
+    assert decision.seq == 2
+
+
+def test_a_repeated_record_counts_once(live: Live, feed: Callable[..., None], journal: Any) -> None:
+    [record] = journal.write(1)
+    for _ in range(3):
+        feed(evt(record))
+    assert live.counts == {"access.granted": 1}
+    assert len(live.last) == 1
+
+
+def test_lanes_that_the_state_no_longer_names_go(live: Live, feed: Callable[..., None]) -> None:
+    def state(*lanes: str) -> tuple[str, bytes]:
+        named = tuple(LaneStatus(lane, "in", LaneState.SECURED) for lane in lanes)
+        return topics.state("hq", "gate-1"), GateState("b1", "e1", 0, named).encode()
+
+    feed(state("l1", "l2"))
+    feed(state("l2"))
+    assert list(live.lanes) == [("gate-1", "l2")]
+
+
+def test_a_health_grows_old(live: Live, feed: Callable[..., None], clock: FixedClock) -> None:
+    health = Health("b1", "0.1", 1, ClockQuality.SYNCED, 0, 0, "1")
+    feed((topics.health("hq", "gate-1"), health.encode()))
+    gate = live.gates["gate-1"]
+    assert gate.fresh_health(clock.now()) == health
+    assert gate.fresh_health(clock.now() + timedelta(seconds=EXPIRY_S + 1)) is None
+
+
+def test_the_counts_begin_again_with_the_sites_day(
+    live: Live, feed: Callable[..., None], journal: Any, clock: FixedClock
+) -> None:
+    feed(evt(journal.write(1)[0]))
+    clock.at = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)  # midnight in Seoul
+    feed(evt(journal.write(1)[0]))  # written the day before
+    assert live.counts == {}
+
+
+def test_the_picture_is_there_again_after_a_restart(
+    feed: Callable[..., None], store: Store, journal: Any, clock: FixedClock, live: Live
+) -> None:
+    [granted] = journal.write(1, attempt="a", lat_ms={"ours": 4.0})
+    [opened] = journal.write(1, kind=Kind.LANE_OPENED, attempt="a", lat_ms={"ours": 5.5})
+    feed(evt(granted), evt(opened), (topics.online("hq", "gate-1"), Online(True, "b1").encode()), ("x", b"junk"))
+    again = Live(clock, SEOUL)
+    again.load(store.picture(again.today(), 50))
+    assert (again.counts, again.set_aside) == (live.counts, 1)
+    assert [stored.event.raw for stored in again.last] == [granted, opened]
+    gate, lane = again.gates["gate-1"], again.lanes["gate-1", "l1"]
+    assert (gate.online, gate.boot, gate.mark) == (True, "b1", 2)
+    assert lane.decision is not None
+    assert (lane.decision.kind, lane.ours_ms) == (Kind.ACCESS_GRANTED, 5.5)
+
+
+def test_hostile_data_makes_no_lane_and_no_figure(live: Live, feed: Callable[..., None], journal: Any) -> None:
+    feed(*(evt(journal.write(1, lane=lane)[0]) for lane in ("", "a b", ["l1"], {"x": 1}, "x" * 100)))
+    assert live.lanes == {}
+    for ours in (True, "4", -1, 1e9, None, [1]):
+        feed(evt(journal.write(1, lat_ms={"ours": ours})[0]))
+    assert live.lanes["gate-1", "l1"].ours_ms is None
+
+
+async def test_a_watcher_hears_a_change(live: Live, feed: Callable[..., None], journal: Any) -> None:
+    watcher = live.watch()
+    assert watcher is not None
+    task = asyncio.create_task(live.run())
+    feed(evt(journal.write(1)[0]))
+    change = await watcher.next(WITHIN_S)
+    assert isinstance(change, Change)
+    assert change.lanes == {("gate-1", "l1")}
+    assert [stored.event.raw for stored in change.events] == journal.records
+    task.cancel()
+
+
+async def test_a_slow_watcher_is_told_to_take_everything_again(live: Live) -> None:
+    watcher = live.watch()
+    assert watcher is not None
+    for _ in range(live_module.WATCHER_QUEUE + 1):
+        watcher.offer(Change(frozenset(), frozenset(), ()))
+    assert await watcher.next(WITHIN_S) == "resync"
+    assert await watcher.next(0.001) == "idle"
+    watcher.offer(Change(frozenset(), frozenset(), ()))
+    assert isinstance(await watcher.next(WITHIN_S), Change)
+
+
+async def test_watchers_are_bounded_and_end_when_the_picture_closes(live: Live) -> None:
+    watchers = [live.watch() for _ in range(live_module.MAX_WATCHERS)]
+    assert live.watch() is None
+    first = watchers[0]
+    assert first is not None
+    live.leave(first)
+    assert live.watch() is not None
+    live.close()
+    second = watchers[1]
+    assert second is not None
+    assert await second.next(WITHIN_S) == "closed"

@@ -1,0 +1,115 @@
+"""The controller as a process: exit statuses, signals, systemd, and kill -9 at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from controller.main import run
+
+WITHIN_S = 20
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+async def launch(config_file: Path, **environ: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "controller",
+        "--config",
+        str(config_file),
+        cwd=CHECKOUT,
+        env={**os.environ, **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+def test_a_wrong_configuration_exits_with_2_and_says_so_in_two_languages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "controller.toml"
+    file.write_text('site = "hq"\n')
+    assert run(file) == 2
+    korean, english = capsys.readouterr().err.splitlines()
+    assert korean == f"{file}: state_dir: 비어 있지 않은 문자열이 있어야 합니다"
+    assert english == f"{file}: state_dir: a non-empty string is expected"
+
+
+def test_a_port_that_is_taken_exits_with_1(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config_file.write_text(config_file.read_text().replace("[web]\nport = 0", f"[web]\nport = {port}"))
+        assert run(config_file) == 1
+    assert str(port) in capsys.readouterr().err
+
+
+async def test_tells_systemd_and_stops_cleanly_on_sigterm(config_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.setblocking(False)
+        process = await launch(config_file, NOTIFY_SOCKET=str(path), WATCHDOG_USEC="200000")
+        heard: list[str] = []
+
+        async def hear(wanted: str) -> None:
+            async with asyncio.timeout(WITHIN_S):
+                while wanted not in heard:
+                    heard.append((await asyncio.get_running_loop().sock_recv(notify, 500)).decode())
+
+        await hear("READY=1")
+        await hear("WATCHDOG=1")
+        process.send_signal(signal.SIGTERM)
+        await hear("STOPPING=1")
+        async with asyncio.timeout(WITHIN_S):
+            _, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert b"Traceback" not in err
+
+
+@pytest.mark.slow
+async def test_killed_again_and_again_it_loses_and_doubles_nothing(
+    config_file: Path, connect_gate: Callable[..., Awaitable[Any]], journal: Any, tmp_path: Path
+) -> None:
+    gate, random = await connect_gate(), Random(20261124)
+    done = asyncio.Event()
+
+    async def send() -> None:
+        """A gate's outbox: everything behind the acknowledged mark, again and again."""
+        journal.write(400)
+        while not gate.acks or gate.acks[-1] != journal.ack(400):
+            mark = gate.acks[-1].seq if gate.acks else 0
+            await gate.send(*journal.records[mark : mark + 20])
+            await asyncio.sleep(0.01)
+        done.set()
+
+    sender = asyncio.create_task(send())
+    kills = 0
+    async with asyncio.timeout(120):
+        while not done.is_set():
+            process = await launch(config_file)
+            try:
+                async with asyncio.timeout(random.uniform(1.2, 2.0) if kills < 5 else 60):
+                    await done.wait()
+            except TimeoutError:
+                kills += 1
+            process.kill()
+            await process.communicate()
+        await sender
+    assert kills >= 1
+    with sqlite3.connect(tmp_path / "state" / "controller.db") as db:
+        rows = db.execute("SELECT raw FROM events ORDER BY seq").fetchall()
+        alarms = db.execute("SELECT count(*) FROM alarms").fetchone()[0]
+    db.close()
+    assert [row[0] for row in rows] == journal.records
+    assert alarms == 0

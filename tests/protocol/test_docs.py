@@ -1,0 +1,190 @@
+"""docs/events.md and docs/asyncapi.yaml say what the code says."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocol import ack, events, fields, health, status, topics
+from protocol.ack import Ack
+from protocol.events import Kind
+from protocol.health import ClockQuality, Health
+from protocol.status import GateState, LaneState, LaneStatus, Online
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+EVENTS_MD = (CHECKOUT / "docs" / "events.md").read_text(encoding="utf-8")
+LEAVES = {
+    "event": topics.event,
+    "state": topics.state,
+    "online": topics.online,
+    "health": topics.health,
+    "ack": topics.ack,
+}
+CONTROLLER = CHECKOUT / "controller"
+
+
+def read_yaml(lines: list[str]) -> Any:
+    """The block style that asyncapi.yaml keeps to: two-space mappings, lists, plain and quoted scalars, folded text."""
+    if not lines:
+        return None
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    if lines[0].lstrip().startswith("- "):
+        return [_item(line.strip()[2:]) for line in lines]
+    found: dict[str, Any] = {}
+    at = 0
+    while at < len(lines):
+        key, _, rest = lines[at].strip().partition(":")
+        end = at + 1
+        while end < len(lines) and len(lines[end]) - len(lines[end].lstrip()) > indent:
+            end += 1
+        assert key not in found, f"{key} twice"
+        rest = rest.strip()
+        found[key] = read_yaml(lines[at + 1 : end]) if not rest else _scalar(rest)
+        at = end
+    return found
+
+
+def _item(text: str) -> Any:
+    key, colon, rest = text.partition(": ")
+    return {key: _scalar(rest)} if colon else _scalar(text)
+
+
+def _scalar(text: str) -> Any:
+    if text.startswith("["):
+        return [_scalar(each.strip()) for each in text.strip("[]").split(",")]
+    if text[0] in "'\"":
+        return text[1:-1]
+    if text.lstrip("-").isdigit():
+        return int(text)
+    return {"true": True, "false": False}.get(text, text)
+
+
+@pytest.fixture(scope="module")
+def api() -> Any:
+    text = (CHECKOUT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8")
+    return read_yaml([line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")])
+
+
+def test_asyncapi_has_every_topic_with_its_address(api: Any) -> None:
+    assert {name: channel["address"] for name, channel in api["channels"].items()} == {
+        name: leaf("{site}", "{gate}") for name, leaf in LEAVES.items()
+    }
+
+
+def test_asyncapi_has_every_event(api: Any) -> None:
+    listed = api["components"]["schemas"]["record"]["properties"]["type"]["enum"]
+    assert listed == [events.TYPE_PREFIX + kind for kind in Kind]
+
+
+def test_asyncapi_has_every_enumerated_word_and_limit(api: Any) -> None:
+    schemas = api["components"]["schemas"]
+    assert schemas["lane"]["properties"]["state"]["enum"] == list(LaneState)
+    assert schemas["health"]["properties"]["clock"]["enum"] == list(ClockQuality)
+    assert schemas["word"]["pattern"] == f"^{fields.WORD.pattern}$"
+    assert schemas["state"]["properties"]["lanes"]["maxItems"] == status.MAX_LANES
+    assert schemas["lane"]["properties"]["degraded"]["maxItems"] == status.MAX_DEGRADED
+    assert schemas["health"]["properties"]["degraded"]["maxItems"] == health.MAX_DEGRADED
+    assert api["operations"]["sendHealth"]["bindings"]["mqtt"]["messageExpiryInterval"] == health.EXPIRY_S
+
+
+def test_asyncapi_has_every_field_of_every_payload(api: Any) -> None:
+    lane = LaneStatus("l1", "in", LaneState.SECURED)
+    state = json.loads(GateState("b", "e", 1, (lane,)).encode())
+    payloads = {
+        "online": json.loads(Online(True, "b").encode()),
+        "state": state,
+        "lane": state["lanes"][0],
+        "health": json.loads(Health("b", "1", 1, ClockQuality.SYNCED, 0, 0, "1").encode()),
+        "ack": json.loads(Ack("e", 1, "0" * 64).encode()),
+    }
+    for name, payload in payloads.items():
+        schema = api["components"]["schemas"][name]
+        assert list(schema["properties"]) == list(payload), name
+        assert set(schema["required"]) == {key for key, value in payload.items() if value is not None}, name
+
+
+def test_asyncapi_references_lead_somewhere(api: Any) -> None:
+    text = (CHECKOUT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8")
+    references = re.findall(r"\$ref: '#/([\w/]+)'", text)
+    assert len(references) > 20
+    for reference in references:
+        place = api
+        for part in reference.split("/"):
+            place = place[part]
+        assert place
+
+
+def table(after: str) -> list[list[str]]:
+    """Rows of the first table behind a heading of events.md."""
+    text = EVENTS_MD.split(f"## {after}\n", 1)[1]
+    rows = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert rows is not None
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows[0].splitlines()[2:]]
+
+
+def test_the_event_table_has_every_event_in_order_with_all_columns() -> None:
+    rows = table("Names")
+    assert [row[0].strip("` ") for row in rows] == list(Kind)
+    assert all(len(row) == 4 and all(row) for row in rows)
+
+
+def test_the_topic_table_has_every_topic() -> None:
+    assert [row[0].strip("` ") for row in table("Topics")] == [
+        topics.event("<site>", "<gate>"),
+        topics.state("<site>", "<gate>"),
+        topics.online("<site>", "<gate>"),
+        topics.health("<site>", "<gate>"),
+        topics.ack("<site>", "<gate>"),
+    ]
+
+
+def test_the_envelope_table_has_every_attribute() -> None:
+    raw = events.build(
+        site="hq",
+        gate="g",
+        epoch="e",
+        seq=1,
+        kind=Kind.GATE_BOOT,
+        time=datetime(2026, 11, 24, tzinfo=UTC),
+        prevhash=events.GENESIS,
+        data={},
+    )
+    assert [row[0].strip("` ") for row in table("Envelope")] == list(json.loads(raw))
+
+
+def test_every_reason_for_setting_aside_is_documented() -> None:
+    used: set[str] = set()
+    for module in ("sorting.py", "store.py"):
+        text = (CONTROLLER / module).read_text(encoding="utf-8")
+        used |= set(re.findall(r'(?:_SetAsideError\(|Poison\([\w.]+, )"(\w+)"', text))
+    assert len(used) >= 8
+    for reason in used:
+        assert f"`{reason}`" in EVENTS_MD, reason
+
+
+def test_the_documented_limit_of_a_record_is_the_real_one() -> None:
+    assert f"at most {events.MAX_RECORD_BYTES} bytes" in EVENTS_MD
+    assert ack.MAX_BYTES < health.MAX_BYTES < status.MAX_STATE_BYTES
+
+
+def test_every_leaf_has_exactly_one_writer_in_the_access_list() -> None:
+    lines = (CHECKOUT / "deploy" / "mosquitto" / "acl").read_text(encoding="utf-8").splitlines()
+    rights = [line.split() for line in lines if line.startswith(("pattern", "topic"))]
+    writers: dict[str, list[str]] = {}
+    for who, right, topic in rights:
+        assert right in {"read", "write"}
+        assert "#" not in topic
+        if right == "write":
+            writers.setdefault(topic.rsplit("/", 1)[1], []).append("gate" if who == "pattern" else "controller")
+    assert writers == {
+        "evt": ["gate"],
+        "state": ["gate"],
+        "online": ["gate"],
+        "health": ["gate"],
+        "ack": ["controller"],
+    }
