@@ -29,8 +29,8 @@ from protocol.mqtt import Message, MqttLink
 
 RETRY_BASE_S, RETRY_CAP_S = 0.5, 30.0
 """A store that cannot write (disk full, locked) is tried again; meanwhile the broker holds what comes."""
-SPARE = 1000
-"""Room in the queue beyond the link's Receive Maximum: QoS 0 messages, and those of a connection that has ended."""
+MAX_HEALTHS = 1000
+"""QoS 0 messages in the queue; the next is dropped. Those of QoS 1 are bounded by the link's Receive Maximum."""
 ACKS_AT_ONCE = 200
 ACK_RETRY_S = 1.0
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Figures:
     duplicates: int = 0
     set_aside: int = 0
     dropped: int = 0
-    """Messages for which the queue had no room: healths, or such as the broker sends again."""
+    """QoS 0 messages for which the queue had no room."""
     acks: int = 0
     batches: int = 0
 
@@ -83,7 +83,9 @@ class Ingest:
         self._on_batch, self._on_condition = on_batch, on_condition
         self._backoff = Backoff(RETRY_BASE_S, RETRY_CAP_S, random)
         self._queue: deque[Message] = deque()
-        self._room = link.settings.receive_maximum + SPARE
+        self._healths = 0
+        """QoS 0 messages in the queue."""
+        self._connection: object = None
         self._arrived = asyncio.Event()
         self._dirty: dict[str, Ack] = {}
         self._to_ack = asyncio.Event()
@@ -108,11 +110,15 @@ class Ingest:
 
     def receive(self, message: Message) -> None:
         """The link's `on_message`."""
-        if len(self._queue) >= self._room:
+        if message.connection is not self._connection:
+            # A new connection: what an earlier one left unacknowledged comes again.
+            self._connection = message.connection
             self._queue = deque(each for each in self._queue if not each.stale)
-            if len(self._queue) >= self._room:
+        if message.qos == 0:
+            if self._healths >= MAX_HEALTHS:
                 self.figures.dropped += 1
                 return
+            self._healths += 1
         self._queue.append(message)
         self._arrived.set()
 
@@ -126,6 +132,7 @@ class Ingest:
             if len(self._queue) < self._settings.batch and self._settings.linger_s:
                 await asyncio.sleep(self._settings.linger_s)
             messages = [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch))]
+            self._healths -= sum(message.qos == 0 for message in messages)
             if not self._queue:
                 self._arrived.clear()
             if messages:

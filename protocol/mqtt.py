@@ -26,10 +26,9 @@ from protocol.mqtt_settings import (
     MqttSettings,
     PublishProperties,
     PubResult,
-    TlsFilesError,
     Will,
-    tls_context,
 )
+from protocol.mqtt_tls import TlsFilesError, tls_context
 
 __all__ = [
     "CONNECTION_LOST",

@@ -7,10 +7,9 @@ blocking part (name look-up, TCP, TLS handshake) runs in a thread. protocol.mqtt
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from paho.mqtt.client import (
     MQTT_ERR_SUCCESS,
@@ -27,6 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from protocol.daemon_thread import in_thread
 from protocol.mqtt_settings import (
     CONNECTION_LOST,
     NOT_CONNECTED,
@@ -37,10 +37,9 @@ from protocol.mqtt_settings import (
     MqttSettings,
     PublishProperties,
     PubResult,
-    TlsFilesError,
     Will,
-    tls_context,
 )
+from protocol.mqtt_tls import TlsFilesError, tls_context
 
 READ_BURST = 64
 """Packets read before the loop serves anything else."""
@@ -50,8 +49,6 @@ MAX_PROPERTIES = 32
 """User properties kept of one message."""
 MAX_OVERHEAD_BYTES = 1024
 """Room in a packet for everything but the payload: topic and properties."""
-
-T = TypeVar("T")
 
 
 class ConnectError(Exception):
@@ -89,6 +86,9 @@ class Connection:
         self._places = asyncio.Semaphore(settings.in_flight)
         self._waiting = 0
         self._max_packet = settings.max_payload + MAX_OVERHEAD_BYTES
+        self._owed: set[int] = set()
+        """Packet identifiers received and not yet acknowledged by us."""
+        self._paused = False
         self._misc: asyncio.TimerHandle | None = None
         self._sock: Any = None
         self._last_error = ""
@@ -122,7 +122,7 @@ class Connection:
     async def open(self, filters: Mapping[str, int]) -> bool:
         """Connect and subscribe to `filters` (filter -> QoS). Gives CONNACK's session-present flag. Raises ConnectError."""
         try:
-            await _in_thread(self._connect, self._abandon)
+            await in_thread(self._connect, self._abandon, "mqtt-connect")
             self._attach()
             async with asyncio.timeout(self._settings.connect_timeout):
                 session_present = await self._connack
@@ -207,6 +207,8 @@ class Connection:
     def _readable(self) -> None:
         try:
             for _ in range(READ_BURST):
+                if self._paused:
+                    return
                 self._client.loop_read()
                 # What TLS has already decrypted wakes no selector.
                 if self._sock is None or not self._sock.pending():
@@ -341,6 +343,12 @@ class Connection:
             answer.set_result(PubResult(not reason.is_failure, str(reason) if reason.is_failure else OK))
 
     def _on_publish(self, _client: Client, _userdata: Any, received: MQTTMessage) -> None:
+        if received.qos > 0:
+            self._owed.add(received.mid)
+            # mosquitto 2.0.11 passes our Receive Maximum once acknowledgements flow; what is not read waits in its queue.
+            if len(self._owed) > self._settings.receive_maximum and self._sock is not None:
+                self._paused = True
+                self._loop.remove_reader(self._sock)
         user = getattr(received.properties, "UserProperty", [])[:MAX_PROPERTIES]
         self._on_message(
             Message(
@@ -350,8 +358,14 @@ class Connection:
 
     def ack(self, message: Message) -> None:
         """PUBACK, unless the connection it came by has ended: then the broker sends it again."""
-        if message.qos > 0 and message.connection is self and not self._ended.done():
-            self._client.ack(message.mid, message.qos)
+        if message.connection is not self or message.mid not in self._owed or self._ended.done():
+            return
+        self._owed.discard(message.mid)
+        self._client.ack(message.mid, message.qos)
+        if self._paused and len(self._owed) <= self._settings.receive_maximum // 2 and self._sock is not None:
+            self._paused = False
+            self._loop.add_reader(self._sock, self._readable)
+            self._loop.call_soon(self._readable)  # what TLS holds wakes no selector
 
 
 def _empty(packet: int) -> Properties:
@@ -369,30 +383,3 @@ def _properties(wanted: PublishProperties | None) -> Properties | None:
     if wanted.user:
         properties.UserProperty = list(wanted.user)
     return properties
-
-
-async def _in_thread(work: Callable[[], T], abandon: Callable[[], None]) -> T:
-    """Run `work` in a daemon thread. A caller that gives up never waits for it; `abandon` then cleans up in the thread."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def deliver(result: T | None, error: Exception | None) -> None:
-        if answer.done():
-            abandon()
-        elif error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(result)  # type: ignore[arg-type]  # `work` gave it: T, which may itself be None
-
-    def run() -> None:
-        try:
-            outcome: tuple[T | None, Exception | None] = (work(), None)
-        except Exception as error:
-            outcome = (None, error)
-        try:
-            loop.call_soon_threadsafe(deliver, *outcome)
-        except RuntimeError:  # the loop has closed meanwhile
-            abandon()
-
-    threading.Thread(target=run, name="mqtt-connect", daemon=True).start()
-    return await answer

@@ -1,14 +1,9 @@
-"""Settings, will, properties and results of the MQTT link, and its TLS context: TLS 1.2 or later with a client certificate."""
+"""Settings, will, properties and results of the MQTT link."""
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
-
-
-class TlsFilesError(Exception):
-    """CA, certificate or key cannot be used. The text names the files, never their content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +22,8 @@ class MqttSettings:
     """How long the broker keeps the session after the connection ends. A will delay longer than this has no effect (MQTT 5.0
     3.1.3.2.2: the will goes out when the session ends)."""
     receive_maximum: int = 20
-    """QoS 1 messages the broker may send before the first is acknowledged: the back-pressure of the receiving side."""
+    """QoS 1 messages the broker may send before the first is acknowledged: the back-pressure of the receiving side. A broker
+    that sends more is not read until half of them are."""
     in_flight: int = 20
     """Our unacknowledged messages at a time; the broker's own Receive Maximum can only lower it."""
     max_waiting: int = 1000
@@ -78,28 +74,3 @@ CONNECTION_LOST = "connection_lost"
 QUEUE_FULL = "queue_full"
 TOO_LARGE = "too_large"
 TIMEOUT = "timeout"
-
-
-class _TidySocket(ssl.SSLSocket):
-    """paho leaves the socket of a failed handshake to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
-def tls_context(settings: MqttSettings) -> ssl.SSLContext:
-    """TLS 1.2 or later, broker name checked, our certificate shown. Raises TlsFilesError."""
-    try:
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(settings.ca))
-        context.sslsocket_class = _TidySocket
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # An encrypted key fails here instead of asking for its password on the terminal.
-        context.load_cert_chain(str(settings.certificate), str(settings.key), password="")
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise TlsFilesError(f"{settings.ca}, {settings.certificate}, {settings.key}: {why}") from error
-    return context

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from controller import ingest as ingest_module
 from controller.main import Controller
 from protocol import events, topics
 from protocol.status import Online
@@ -214,15 +215,17 @@ async def test_two_gates_have_marks_of_their_own(
     assert len(await stored(controller)) == 10
 
 
-async def test_a_full_queue_drops_what_comes_again_and_says_so(
+async def test_a_flood_of_healths_is_dropped_and_counted_and_records_go_on(
     run_controller: RunController, connect_gate: ConnectGate, journal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     controller, gate = await run_controller(), await connect_gate()
     ingest = controller.ingest
     assert ingest is not None
-    monkeypatch.setattr(ingest, "_room", 0)
+    monkeypatch.setattr(ingest_module, "MAX_HEALTHS", 0)
     assert (await gate.link.publish(topics.health(SITE, "gate-1"), b"{}", qos=0)).ok
-    await until(controller, lambda: ingest.figures.dropped == 1)
+    await gate.send(*journal.write(3))
+    await gate.wait_ack(journal.ack(3))
+    assert ingest.figures.dropped == 1
 
 
 async def test_a_will_of_an_earlier_boot_does_not_put_a_gate_offline(

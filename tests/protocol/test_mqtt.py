@@ -202,6 +202,29 @@ async def test_manual_acknowledgement_holds_the_broker_to_the_receive_maximum(
     assert [message.payload for message in await inbox.wait(6)] == [b"%d" % number for number in range(6)]
 
 
+async def test_a_broker_that_passes_the_receive_maximum_is_not_read_until_half_is_acknowledged(
+    broker: Broker, make_link: MakeLink
+) -> None:
+    """mosquitto 2.0.11 sends ten messages for each acknowledgement once they flow: 430 were outstanding of 10 allowed."""
+    broker.start()
+    inbox, limit, count = Inbox(), 10, 200
+    controller = make_link("controller", on_message=inbox, manual_ack=True, receive_maximum=limit)
+    await controller.subscribe("pacs/1/hq/+/evt")
+    await up(controller)
+    gate = await up(make_link("gate-1"))
+    for number in range(count):
+        assert (await gate.publish(topics.event("hq", "gate-1"), b"%d" % number)).ok
+    for acked in range(0, count, limit // 2):
+        await inbox.wait(min(acked + limit, count))
+        for message in inbox.messages[acked : acked + limit // 2]:
+            controller.ack(message)
+        for _ in range(20):  # round trips, in which the controller could read what the broker has sent
+            assert (await gate.publish(topics.state("hq", "gate-1"), b"x")).ok
+        assert len(inbox.messages) - acked - limit // 2 <= limit + 1
+    assert [int(message.payload) for message in inbox.messages] == list(range(count))
+    assert controller.connected
+
+
 async def test_unacknowledged_messages_come_again_and_a_stale_acknowledgement_acknowledges_nothing(
     broker: Broker, make_link: MakeLink
 ) -> None:
