@@ -301,7 +301,12 @@ class Lane:
     # Counting.
 
     def _report_unreadable(self, _key: Hashable, count: int) -> None:
-        data = {"lane": self.settings.id, "carrier": str(Carrier.QR), "count": count}
+        data = {
+            "lane": self.settings.id,
+            "carrier": str(Carrier.QR),
+            "reason": str(Reason.UNREADABLE),
+            "count": count,
+        }
         self._services.journal.note(Kind.ACCESS_UNREADABLE, data)
 
     def _report_refusals(self, key: Hashable, count: int) -> None:

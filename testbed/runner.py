@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from policy.reasons import Reason
 from protocol import events
 from protocol.events import Event, Kind
 from testbed.building import GATE, Building
@@ -82,8 +81,6 @@ class Runner:
 
     @staticmethod
     def _outcome(event: Event, opened: Event | None) -> str:
-        if event.kind is Kind.ACCESS_UNREADABLE:
-            return Reason.UNREADABLE
         if event.kind is not Kind.ACCESS_GRANTED:
             return str(event.data.get("reason"))
         return GRANTED if opened is not None else "granted, but not opened"

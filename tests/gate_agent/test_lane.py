@@ -467,7 +467,7 @@ async def test_any_other_bytes_in_a_code_are_unreadable(bench: Bench, payload: b
     bench.show(payload)
     await bench.done()
     assert await bench.kinds() == [Kind.ACCESS_UNREADABLE]
-    assert (await bench.records())[-1].data == {"lane": "hall-in", "carrier": "qr", "count": 1}
+    assert (await bench.records())[-1].data == {"lane": "hall-in", "carrier": "qr", "reason": "unreadable", "count": 1}
 
 
 async def test_a_flood_of_garbage_is_two_records_and_locks_nobody_out(bench: Bench) -> None:

@@ -9,12 +9,28 @@ from pathlib import Path
 
 import pytest
 
+from protocol.events import Kind
 from testbed import broker
+from testbed.journal_tail import JournalTail
 
 LAST_LINE = re.compile(
     r"demo: (\d+) presentations, (\d+) granted, (\d+) refused, 0 unexpected, (\d+) events, 0 lost, 0 duplicated"
 )
 GUARD_S = 180.0
+EVENTS = Path(__file__).resolve().parents[2] / "docs" / "events.md"
+
+
+def fields_by_name() -> dict[str, set[str]]:
+    """What docs/events.md says of each event: its name and the fields of its `data`."""
+    found: dict[str, set[str]] = {}
+    for line in EVENTS.read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        names = re.findall(r"`([a-z.]+_?[a-z]*)`", cells[1]) if len(cells) == 6 else []
+        if len(names) == 1 and names[0] in set(Kind):
+            found[names[0]] = set(re.findall(r"`([a-z_]+)`", cells[3]))
+    denied = "access.denied"  # documented as "as `access.granted`, and ..."
+    found[denied] |= found["access.granted"]
+    return found
 
 
 @pytest.mark.skipif(broker.executable() is None, reason="mosquitto is not installed (apt install mosquitto)")
@@ -40,5 +56,8 @@ async def test_scripted_demo_ends_well(tmp_path: Path) -> None:
     assert granted >= 9
     assert refused >= 13
     assert events > presentations
+    documented = fields_by_name()
+    for event in JournalTail(tmp_path / "gate" / "state" / "journal.db").read():
+        assert set(event.data) <= documented[event.kind], event.raw
     for log in ("agent.log", "controller.log"):
         assert "Traceback" not in (tmp_path / log).read_text("utf-8"), log
