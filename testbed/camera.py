@@ -12,6 +12,8 @@ import segno
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from testbed.sockets import Listener
+
 WIDTH, HEIGHT = 640, 480
 FPS = 15.0
 QUALITY = 80
@@ -56,8 +58,7 @@ class VirtualCamera:
         self._empty = render(None)
         self._frame = self._empty
         self._turn = 0
-        self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._listener = Listener(self._serve, limit=MAX_REQUEST)
         self.port = 0
         self.shown = 0
 
@@ -68,17 +69,11 @@ class VirtualCamera:
 
     async def start(self) -> None:
         """Listen, on the same port again after `stop`."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=MAX_REQUEST)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listener.listen_loopback(self.port)
 
     async def stop(self) -> None:
         """The camera is gone: connections are cut and new ones refused."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-        for writer in self._clients.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._clients)
+        await self._listener.stop()
 
     async def show(self, text: str | bytes) -> None:
         """Hold a code before the camera. Raises ValueError for more than a QR code can hold."""
@@ -103,10 +98,6 @@ class VirtualCamera:
             self._frame = frame
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._clients[task] = writer
-            task.add_done_callback(self._clients.pop)
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(
@@ -118,4 +109,3 @@ class VirtualCamera:
                 writer.write(head.encode() + frame + b"\r\n")
                 await writer.drain()
                 await asyncio.sleep(1 / self._fps)
-        writer.close()

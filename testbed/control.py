@@ -14,6 +14,7 @@ from typing import Any
 
 from drivers.ports import Light
 from testbed.building import LaneRig
+from testbed.sockets import Listener
 
 MAX_LINE = 8192
 _DECISIVE = (Light.GREEN, Light.RED, Light.FAULT)
@@ -26,30 +27,20 @@ class ControlError(Exception):
 class ControlServer:
     def __init__(self, path: Path, lanes: dict[str, LaneRig]) -> None:
         self._path, self._lanes = path, lanes
-        self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._listener = Listener(self._serve, limit=MAX_LINE)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=MAX_LINE)
+        await self._listener.listen_unix(self._path)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for writer in self._clients.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._clients)
+        await self._listener.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._clients[task] = writer
-            task.add_done_callback(self._clients.pop)
         with suppress(OSError, ValueError, KeyError, TypeError):
             while line := await reader.readline():
                 answer = await self._do(json.loads(line))
                 writer.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
                 await writer.drain()
-        writer.close()
 
     async def _do(self, body: dict[str, Any]) -> dict[str, Any]:
         rig = self._lanes[body["lane"]]

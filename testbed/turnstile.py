@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.ports import Direction, LaneSignal, Light, Message
+from testbed.sockets import Listener
 
 MAX_LINE = 4096
 MAX_PULSE_MS = 10_000
@@ -61,26 +62,23 @@ class Turnstile:
     _writer: asyncio.StreamWriter | None = None
     _timers: dict[Direction, asyncio.TimerHandle] = field(default_factory=dict)
     _latches: dict[Direction, asyncio.TimerHandle] = field(default_factory=dict)
-    _servers: list[asyncio.Server] = field(default_factory=list)
-    _clients: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
+    _listeners: tuple[Listener, Listener] = field(init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def __post_init__(self) -> None:
+        self._listeners = Listener(self._lane, limit=MAX_LINE), Listener(self._display, limit=MAX_LINE)
+
     async def start(self) -> None:
-        for path, serve in ((self.lane_path, self._lane), (self.display_path, self._display)):
-            path.unlink(missing_ok=True)
-            self._servers.append(await asyncio.start_unix_server(serve, str(path), limit=MAX_LINE))
+        for listener, path in zip(self._listeners, (self.lane_path, self.display_path), strict=True):
+            await listener.listen_unix(path)
 
     async def stop(self) -> None:
         """Power off: clients are cut, relays and barrier fall back to rest."""
-        for server in self._servers:
-            server.close()
-        for writer in self._clients.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._clients)
+        for listener in self._listeners:
+            await listener.stop()
         for direction in Direction:
             self._relay(direction, False)
             self._lock(direction)
-        self._servers.clear()
 
     def energised(self, direction: Direction) -> bool:
         return self.levels[_FEEDBACK[direction]]
@@ -99,7 +97,6 @@ class Turnstile:
     # The module.
 
     async def _lane(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._note(writer)
         if self._writer is not None:
             self._writer.close()  # one master at a time, the newest
         self._writer = writer
@@ -111,7 +108,6 @@ class Turnstile:
         finally:
             if self._writer is writer:
                 self._writer = None
-            writer.close()
 
     def _answer(self, body: dict[str, Any]) -> None:
         number = _whole(body.get("id"))
@@ -176,8 +172,7 @@ class Turnstile:
 
     # The display.
 
-    async def _display(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._note(writer)
+    async def _display(self, reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         with suppress(OSError, ValueError):
             while line := await reader.readline():
                 match _object(line):
@@ -186,13 +181,6 @@ class Turnstile:
                         self._changed.set()
                     case _:
                         raise ValueError("no message of this display")
-        writer.close()
-
-    def _note(self, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._clients[task] = writer
-            task.add_done_callback(self._clients.pop)
 
     # People.
 

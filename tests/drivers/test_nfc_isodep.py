@@ -215,7 +215,7 @@ def test_an_interrupt_ends_a_long_wait_at_once(first: bytes | None) -> None:
         began = CLOCK.monotonic()
         with pytest.raises(LinkLostError):
             session.transceive(b"\x00\xb0\x00\x00\x02")
-        assert CLOCK.monotonic() - began < 1.0
+        assert CLOCK.monotonic() - began < 3.0
         with pytest.raises(LinkLostError, match="given up"):
             session.transceive(b"\x00\xb0\x00\x00\x02")
 
