@@ -61,7 +61,10 @@ def of_process(pid: int | None, name: str) -> bytes:
 
 async def ended(pid: int) -> None:
     """Wait for the end of a process that need not be ours."""
-    process, end = os.pidfd_open(pid), asyncio.Event()
+    try:
+        process, end = os.pidfd_open(pid), asyncio.Event()
+    except ProcessLookupError:
+        return  # ended and reaped before we looked
     loop = asyncio.get_running_loop()
     loop.add_reader(process, end.set)
     try:
