@@ -47,7 +47,7 @@ def open_central(settings: BleSettings, clock: Clock, budget: ConnectBudget | No
 def _radio(settings: BleSettings) -> Radio:
     if settings.driver is BleDriver.BUMBLE and settings.hci is not None:
         # bumble takes 0.3 s and memory to import: only the gate that uses it pays
-        from drivers.ble.bumble_host import BumbleRadio  # noqa: PLC0415
+        from drivers.ble.bumble_host import BumbleRadio  # noqa: PLC0415  loaded where it is configured
 
         return BumbleRadio(settings.hci)
     return BluezRadio(settings.adapter)
