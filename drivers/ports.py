@@ -147,15 +147,33 @@ class Camera(Protocol):
 
 
 class LaneSignal(StrEnum):
-    """Inputs of a lane (access-control practice: A entry side, M barrier line, B exit side, C barrier contact)."""
+    """Inputs of a lane (access-control practice: A entry side, M barrier line, B exit side, C barrier contact).
+
+    Which of them a lane has depends on its type; those it lacks are never reported and count as at rest.
+    """
 
     BEAM_A = "beam_a"
     BEAM_M = "beam_m"
+    """Barrier line; of a full-height turnstile: the rotor is past the point of no return."""
     BEAM_B = "beam_b"
+    BEAM_LOW = "beam_low"
+    """At the barrier line, below the knee: broken alone by somebody who crawls."""
     CONTACT = "contact"
+    """The barrier, door leaf or rotor is not closed."""
+    BUTTON = "button"
+    """Exit button (request to exit)."""
+    RESET = "reset"
+    """Reset on the spot, after a fire."""
     FIRE = "fire"
     RELAY_IN = "relay_in"
     RELAY_OUT = "relay_out"
+    # Reported by a vendor's own lane controller.
+    PASSED_IN = "passed_in"
+    PASSED_OUT = "passed_out"
+    VENDOR_ALARM = "vendor_alarm"
+    VENDOR_READY = "vendor_ready"
+    VENDOR_FAULT = "vendor_fault"
+    VENDOR_EMERGENCY = "vendor_emergency"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gate_agent import config as configuration
 from gate_agent import health, log
+from gate_agent.barrier import Barrier
 from gate_agent.config import ConfigError, Expected, GateConfig
 from gate_agent.devices import BACKOFF_BASE_S, BACKOFF_CAP_S, Supervised
 from gate_agent.hardware import open_device
@@ -118,6 +119,7 @@ class Agent:
         self._uplink: Uplink | None = None
         self._trust: TrustCache | None = None
         self._services: Services | None = None
+        self._barriers: dict[str, Barrier] = {}
         self._lanes: list[Lane] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -139,7 +141,7 @@ class Agent:
             data = {
                 "boot": self.boot,
                 "version": health.software_version(),
-                "lanes": [each.id for each in config.lanes],
+                "lanes": [each.id for each in config.barriers],
             }
             await journal.append(Kind.GATE_BOOT, data, timeout=BOOT_RECORD_S)
         except RecordUnavailableError:
@@ -168,6 +170,7 @@ class Agent:
             new_key=ec.generate_private_key,
             degraded=lambda: self.degraded()[:MAX_FLAGS],
         )
+        self._barriers = {each.id: self._barrier(each, self._services) for each in config.barriers}
         self._lanes = [self._lane(lane, self._services) for lane in config.lanes]
         uplink = self._uplink = self._make_uplink(journal)
         try:
@@ -203,6 +206,8 @@ class Agent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
+        for barrier in self._barriers.values():
+            barrier.stop()
         if self._services is not None:
             await self._services.background.finish(BACKGROUND_S)
         await asyncio.gather(*(device.stop() for device in self._devices.values()))
@@ -244,19 +249,24 @@ class Agent:
         await journal.start()
         return journal
 
+    def _barrier(self, settings: configuration.Barrier, services: Services) -> Barrier:
+        loop = asyncio.get_running_loop()
+        barrier = Barrier(settings, self._devices[f"lane.{settings.hardware}"], services, call_later=loop.call_later)
+        barrier.listen(lambda _problem: self._state_changed())
+        return barrier
+
     def _lane(self, lane: configuration.Lane, services: Services) -> Lane:
         def device(kind: str, name: str | None) -> Any:
             return None if name is None else self._devices[f"{kind}.{name}"]
 
         ports = Ports(
-            hardware=device("lane", lane.hardware),
             signal=device("signal", lane.signal),
             camera=device("camera", lane.camera),
             nfc=device("nfc", lane.nfc),
             ble=device("ble", lane.ble),
         )
         loop = asyncio.get_running_loop()
-        return Lane(lane, ports, services, call_later=loop.call_later, on_state=self._state_changed)
+        return Lane(lane, ports, self._barriers[lane.id], services, call_later=loop.call_later)
 
     def _make_uplink(self, journal: Journal) -> Uplink:
         config = self._config
@@ -301,9 +311,10 @@ class Agent:
     def _watch_devices(self) -> None:
         """One task for each device; a device that no lane names is not kept running."""
         work: dict[str, Callable[[Any], Awaitable[None]] | None] = {}
+        for barrier in self._barriers.values():
+            work[barrier.hardware.name] = barrier.watch
         for lane in self._lanes:
             ports = lane.ports
-            work[ports.hardware.name] = lane.watch_inputs
             work[ports.signal.name] = lane.display.watch
             if ports.camera is not None:
                 work[ports.camera.name] = lane.watch_camera
@@ -346,11 +357,24 @@ class Agent:
 
     def _show_status(self) -> None:
         missing = self.degraded()
-        lanes = f"{len(self._config.lanes)} lanes"
+        lanes = f"{len(self._barriers)} lanes"
         sdnotify.status(f"{lanes}, missing: {', '.join(missing)}" if missing else f"{lanes}, all well")
 
     def _state(self, epoch: str, seq: int) -> GateState:
-        return GateState(self.boot, epoch, seq, tuple(_lane_status(lane) for lane in self._lanes))
+        status = tuple(self._lane_status(barrier) for barrier in self._barriers.values())
+        return GateState(self.boot, epoch, seq, status)
+
+    def _lane_status(self, barrier: Barrier) -> LaneStatus:
+        """One status for each lane; its direction is that of its own side, not of `back`."""
+        sides = [lane for lane in self._lanes if lane.barrier is barrier]
+        degraded: list[str] = []
+        for lane in sides:
+            sensors = {"camera": lane.ports.camera, "nfc": lane.ports.nfc, "ble": lane.ports.ble}
+            found = {**sensors, "signal": lane.ports.signal}
+            degraded += [kind for kind, device in found.items() if device is not None and not device.available]
+        state = LaneState(barrier.state.value) if barrier.hardware.available else LaneState.OUT_OF_SERVICE
+        flags = tuple(dict.fromkeys([*degraded, *barrier.degraded]))[:MAX_FLAGS]
+        return LaneStatus(barrier.settings.id, str(sides[0].settings.direction), state, flags)
 
     async def _health(self) -> Health:
         journal, trust = cast(Journal, self._journal), cast(TrustCache, self._trust)
@@ -363,14 +387,6 @@ class Agent:
             trust=trust.current.trust.version,
             degraded=self.degraded,
         )
-
-
-def _lane_status(lane: Lane) -> LaneStatus:
-    ports = lane.ports
-    sensors = {"camera": ports.camera, "nfc": ports.nfc, "ble": ports.ble, "signal": ports.signal}
-    degraded = tuple(kind for kind, device in sensors.items() if device is not None and not device.available)
-    state = LaneState(lane.state.value) if ports.hardware.available else LaneState.OUT_OF_SERVICE
-    return LaneStatus(lane.settings.id, str(lane.settings.direction), state, degraded)
 
 
 def _end_of_task(task: asyncio.Task[None]) -> None:

@@ -1,16 +1,30 @@
-"""The barrier of one lane: sensors in, relay out, passage by the table of gate_agent.passage, its events and timers."""
+"""The barrier of one lane: sensors in, relay out, passage by the table of gate_agent.passage, its events and timers.
+
+Both sides of a lane share one barrier. Orders are made durable before they count; fire counts first and is written at once after.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
-from drivers.ports import LaneHardware, LaneInput, LaneSignal, Message
-from gate_agent import config, messages, passage
+from drivers.ports import Direction, LaneHardware, LaneInput, Message
+from gate_agent import config, messages
 from gate_agent.devices import Supervised
-from gate_agent.passage import Effect, Input, Levels, State, Timer
+from gate_agent.passage import (
+    Credit,
+    Effect,
+    Happening,
+    Orders,
+    Passage,
+    Refusal,
+    SensorChanged,
+    State,
+    Verb,
+)
 from gate_agent.services import Services
 from gate_agent.timers import CallLater, Handle
 from gate_agent.transaction import Attempt, Stage
@@ -22,97 +36,262 @@ _EVENT: Mapping[Effect, Kind] = {
     Effect.COMPLETED: Kind.PASSAGE_COMPLETED,
     Effect.NOT_TAKEN: Kind.PASSAGE_NOT_TAKEN,
     Effect.UNKNOWN: Kind.PASSAGE_UNKNOWN,
+    Effect.REVERSED: Kind.PASSAGE_REVERSED,
+    Effect.EGRESS: Kind.EGRESS_BUTTON,
     Effect.FORCED: Kind.ALARM_FORCED,
-    Effect.WRONG_WAY: Kind.ALARM_FORCED,
-    Effect.FORCED_CLEARED: Kind.ALARM_FORCED_CLEARED,
+    Effect.CRAWL: Kind.ALARM_CRAWL,
+    Effect.WRONG_WAY: Kind.ALARM_WRONG_WAY,
+    Effect.TAILGATE: Kind.ALARM_TAILGATE,
+    Effect.LOITER: Kind.ALARM_LOITER,
+    Effect.HELD_PRE: Kind.ALARM_HELD_PRE,
+    Effect.HELD: Kind.ALARM_HELD,
+    Effect.FIRE_ASSERTED: Kind.FIRE_ASSERTED,
+    Effect.FIRE_CLEARED: Kind.FIRE_CLEARED,
+    Effect.LOCKDOWN_ENTERED: Kind.LOCKDOWN_ENTERED,
+    Effect.LOCKDOWN_RELEASED: Kind.LOCKDOWN_RELEASED,
+    Effect.MODE: Kind.DOOR_MODE,
 }
-_OUTCOMES = frozenset({Effect.COMPLETED, Effect.NOT_TAKEN, Effect.UNKNOWN})
+_CLEARED: Mapping[str, Kind] = {
+    Effect.FORCED: Kind.ALARM_FORCED_CLEARED,
+    Effect.CRAWL: Kind.ALARM_CRAWL_CLEARED,
+    Effect.WRONG_WAY: Kind.ALARM_WRONG_WAY_CLEARED,
+    Effect.TAILGATE: Kind.ALARM_TAILGATE_CLEARED,
+    Effect.LOITER: Kind.ALARM_LOITER_CLEARED,
+    Effect.HELD_PRE: Kind.ALARM_HELD_CLEARED,
+    Effect.HELD: Kind.ALARM_HELD_CLEARED,
+}
+_OPENING = frozenset({Effect.OPEN, Effect.OPEN_OUT})
+OUTCOMES = frozenset({Effect.COMPLETED, Effect.NOT_TAKEN, Effect.UNKNOWN})
+_HOLD_MARGIN_MS = 1000
+"""A free door's pulse outlasts the wait for the next one by this much."""
+
+
+class OrdersKept(Protocol):
+    """Where orders survive a restart (gate_agent.modes)."""
+
+    async def save(self, lane: str, orders: Orders) -> None:
+        """Returns once it is durable. Raises OSError or sqlite3.Error."""
+        ...
+
+
+OnOutcome = Callable[[Effect, Direction, str | None], None]
+"""(outcome, direction, attempt or None for a passage without a credit)"""
 
 
 class Barrier:
     def __init__(
         self,
-        settings: config.Lane,
+        settings: config.Barrier,
         hardware: Supervised[LaneHardware],
         services: Services,
         *,
         call_later: CallLater,
-        on_change: Callable[[Message | None], None],
+        orders: Orders | None = None,
+        keep: OrdersKept | None = None,
+        on_outcome: OnOutcome = lambda _outcome, _direction, _attempt: None,
     ) -> None:
-        """`on_change` is called after each change of `state`, and with a message when the relay did not confirm."""
-        self._settings, self._hardware, self._services = settings, hardware, services
-        self._call_later, self._on_change = call_later, on_change
-        self.state = State.SECURED
-        self._levels = Levels(settings.direction)
-        self._known: set[LaneSignal] = set()
-        self._grant: str | None = None
+        """`orders`: what was in force before. `on_outcome` is told how each passage ended."""
+        self.settings, self.hardware, self._services = settings, hardware, services
+        self._call_later, self._keep, self._on_outcome = call_later, keep, on_outcome
+        self._passage = Passage(settings.passage, orders)
+        self._attempts: dict[str, Attempt] = {}
+        """Of the credits that wait or are being walked."""
         self._timer: Handle | None = None
+        self._timer_at: float | None = None
+        self._listeners: list[Callable[[Message | None], None]] = []
+
+    def listen(self, on_change: Callable[[Message | None], None]) -> None:
+        """`on_change` is called after each change of `state`, and with a message when the relay did not confirm."""
+        self._listeners.append(on_change)
+
+    @property
+    def state(self) -> State:
+        return self._passage.state
+
+    @property
+    def direction(self) -> Direction:
+        """Of the passage under way."""
+        return self._passage.direction
+
+    @property
+    def orders(self) -> Orders:
+        return self._passage.orders
+
+    @property
+    def degraded(self) -> Sequence[str]:
+        """Sensors that are set aside."""
+        return [f"sensor.{signal}" for signal in self._passage.faults]
+
+    def may(self, direction: Direction, *, exempt: bool = False) -> Refusal | None:
+        """Why the lane would not open for a grant in `direction` now; None when it would."""
+        return self._passage.may(direction, exempt=exempt)
+
+    # Inputs.
+
+    async def watch(self, hardware: LaneHardware) -> None:
+        """The work of the hardware's supervisor."""
+        async for change in hardware.inputs():
+            self.on_input(change)
 
     def on_input(self, change: LaneInput) -> None:
-        first = change.signal not in self._known
-        self._known.add(change.signal)
-        inputs = self._levels.change(change.signal, change.active)
-        if first and change.signal is not LaneSignal.FIRE:
-            # A level that was so before the agent looked is no event: nobody forced what stood open at start.
-            return
-        for each in inputs:
-            self._apply(each)
+        with self._changing():
+            self._follow(self._passage.change(change.signal, change.active, self._services.clock.monotonic()))
 
-    async def open(self, attempt: Attempt) -> None:
+    def _due(self) -> None:
+        self._timer = self._timer_at = None
+        with self._changing():
+            self._follow(self._passage.tick(self._services.clock.monotonic()))
+
+    async def open(self, attempt: Attempt, direction: Direction, *, exempt: bool = False) -> None:
         """The record of the grant is durable: open, unless the lane changed while it was being written."""
-        journal = self._services.journal
-        if self.state is not State.SECURED:
-            kind = Kind.PASSAGE_UNKNOWN if self.state is State.LOCKED_OPEN else Kind.PASSAGE_NOT_TAKEN
-            journal.note(kind, {**attempt.base(), "opened": False, "why": str(self.state)})
-            return
-        self._grant = attempt.id
-        self._apply(Input.GRANT)
-        try:
-            async with asyncio.timeout(self._services.times.relay_timeout_s):
-                at = await self._hardware.device.pulse(self._settings.direction, self._settings.pulse_ms)
-        except Exception as error:
-            # DriverError, or a fault in the driver: either way the relay did not confirm.
-            _log.error("lane %s: relay did not confirm: %s", self._settings.id, type(error).__name__)
-            journal.note(Kind.LANE_FAULT, {**attempt.base(), "what": "relay"})
-            self._apply(Input.REVOKE)
-            self._on_change(messages.OUT_OF_SERVICE)
-            self._hardware.failed(error)
-            return
-        attempt.stage(Stage.OPENED, at)
-        lat_ms = attempt.latencies(Stage.RECORDED, Stage.OPENED)
-        journal.note(Kind.LANE_OPENED, {**attempt.base(), "lat_ms": lat_ms})
+        self._attempts[attempt.id] = attempt
+        with self._changing():
+            result = self._passage.grant(Credit(attempt.id, direction, exempt), self._services.clock.monotonic())
+            if result.refusal is not None:
+                del self._attempts[attempt.id]
+                kind = Kind.PASSAGE_UNKNOWN if self.state is State.LOCKED_OPEN else Kind.PASSAGE_NOT_TAKEN
+                why = {"opened": False, "why": str(result.refusal)}
+                self._services.journal.note(kind, {**attempt.base(), **why})
+                self._on_outcome(Effect.NOT_TAKEN, direction, attempt.id)
+                return
+            mine = [each for each in result.happenings if isinstance(each, Happening) and each.effect is Effect.OPEN]
+            self._follow([each for each in result.happenings if each not in mine])
+        for each in mine:
+            await self._open_for(attempt, each.direction)
+
+    async def order(self, verb: Verb, *, level: int = 0) -> Refusal | None:
+        """A guard's order, durable before it counts. None: done. Raises OSError or sqlite3.Error: not done."""
+        wanted = self._passage.preview(verb, level)
+        if isinstance(wanted, Refusal):
+            return wanted
+        if self._keep is not None and wanted != self.orders:
+            await self._keep.save(self.settings.id, wanted)
+        with self._changing():
+            result = self._passage.order(verb, self._services.clock.monotonic(), level)
+            self._follow(result.happenings)
+        if result.refusal is not None and self._keep is not None:
+            # The lane changed while the order was being written: what is kept has to say what is so.
+            await self._keep.save(self.settings.id, self.orders)
+        return result.refusal
 
     def stop(self) -> None:
         """A grant that is being walked stays open in the journal and becomes `passage.unknown` at the next start."""
-        self._set_timer(Timer.STOP)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _apply(self, given: Input) -> None:
-        step = passage.step(self.state, given)
-        before, self.state = self.state, step.next
-        for effect in step.effects:
-            self._record(effect)
-        self._set_timer(step.timer)
-        if step.next is not before:
-            self._on_change(None)
+    # What follows.
 
-    def _record(self, effect: Effect) -> None:
-        data: dict[str, Any] = {"lane": self._settings.id, "dir": str(self._settings.direction)}
-        if effect in _OUTCOMES:
-            data["attempt"], self._grant = self._grant, None
-        elif effect is Effect.WRONG_WAY:
-            data["cause"] = "wrong_way"
-        self._services.journal.note(_EVENT[effect], data)
+    def _follow(self, happenings: Sequence[Happening | SensorChanged]) -> None:
+        cleared: set[Kind] = set()
+        for each in happenings:
+            if isinstance(each, SensorChanged):
+                self._sensor(each)
+            elif each.effect in _OPENING:
+                self._services.background.spawn(self._open_uncalled(each))
+            elif each.effect is Effect.ALARMS_CLEARED:
+                kind = _CLEARED[each.cause]
+                if kind not in cleared:
+                    cleared.add(kind)
+                    self._note(kind, each, cause="")
+            else:
+                self._note(_EVENT[each.effect], each, cause=each.cause)
+                if each.effect in OUTCOMES:
+                    self._on_outcome(each.effect, each.direction, each.attempt)
 
-    def _set_timer(self, timer: Timer) -> None:
-        if timer is Timer.KEEP:
+    def _note(self, kind: Kind, each: Happening, *, cause: str) -> None:
+        data: dict[str, Any] = {"lane": self.settings.id, "dir": str(each.direction)}
+        if each.attempt is not None:
+            data["attempt"] = each.attempt
+            if each.effect in OUTCOMES:
+                self._attempts.pop(each.attempt, None)
+        if cause:
+            data["cause"] = cause
+        if each.effect is Effect.UNKNOWN:
+            data["why"] = "fire" if self.state is State.LOCKED_OPEN else str(self.state)
+        if each.effect is Effect.LOCKDOWN_ENTERED:
+            data["level"] = self.orders.lockdown
+        elif each.effect is Effect.MODE:
+            data["mode"] = str(self.orders.rest())
+        elif each.effect in {Effect.FIRE_ASSERTED, Effect.FIRE_CLEARED} and self._keep is not None:
+            self._services.background.spawn(self._keep_orders(self._keep))
+        self._services.journal.note(kind, data)
+
+    def _sensor(self, changed: SensorChanged) -> None:
+        data = {"lane": self.settings.id, "sensor": str(changed.signal)}
+        if changed.fault is None:
+            self._services.journal.note(Kind.SENSOR_RESTORED, data)
+        else:
+            self._services.journal.note(Kind.SENSOR_FAULT, {**data, "what": str(changed.fault)})
+        self._tell(None)
+
+    async def _keep_orders(self, keep: OrdersKept) -> None:
+        try:
+            await keep.save(self.settings.id, self.orders)
+        except Exception as error:
+            # The disk, whatever the store calls it: the lane stays open, and its state says so.
+            _log.error("lane %s: orders cannot be kept: %s", self.settings.id, type(error).__name__)
+
+    # The relay.
+
+    async def _open_for(self, attempt: Attempt, direction: Direction) -> None:
+        """The opening that an attempt waits for."""
+        at = await self._pulse(direction, self.settings.pulse_ms)
+        if at is None:
+            self._services.journal.note(Kind.LANE_FAULT, {**attempt.base(), "what": "relay"})
+            with self._changing():
+                self._follow(self._passage.revoke(attempt.id, self._services.clock.monotonic()))
+            self._tell(messages.OUT_OF_SERVICE)
+            return
+        attempt.stage(Stage.OPENED, at)
+        lat_ms = attempt.latencies(Stage.RECORDED, Stage.OPENED)
+        self._services.journal.note(Kind.LANE_OPENED, {**attempt.base(), "lat_ms": lat_ms})
+
+    async def _open_uncalled(self, each: Happening) -> None:
+        """An opening that no attempt waits for: a way out, a free lane, the next of several credits."""
+        attempt = None if each.attempt is None else self._attempts.get(each.attempt)
+        if attempt is not None:
+            await self._open_for(attempt, each.direction)
+            return
+        milliseconds = self.settings.pulse_ms
+        if each.cause == "hold":
+            milliseconds = int(self.settings.passage.hold_s * 1000) + _HOLD_MARGIN_MS
+        if await self._pulse(each.direction, milliseconds) is None:
+            data = {"lane": self.settings.id, "dir": str(each.direction), "what": "relay"}
+            self._services.journal.note(Kind.LANE_FAULT, data)
+            self._tell(messages.OUT_OF_SERVICE)
+
+    async def _pulse(self, direction: Direction, milliseconds: int) -> float | None:
+        """Monotonic time of the relay's confirmation; None when it did not confirm."""
+        try:
+            async with asyncio.timeout(self._services.times.relay_timeout_s):
+                return await self.hardware.device.pulse(direction, milliseconds)
+        except Exception as error:
+            # DriverError, or a fault in the driver: either way the relay did not confirm.
+            _log.error("lane %s: relay did not confirm: %s", self.settings.id, type(error).__name__)
+            self.hardware.failed(error)
+            return None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Around everything that may move the machine: its timer is set anew, and a change of state is told once."""
+        before = self.state
+        yield
+        self._set_timer()
+        if self.state is not before:
+            self._tell(None)
+
+    def _tell(self, problem: Message | None) -> None:
+        for listener in self._listeners:
+            listener(problem)
+
+    def _set_timer(self) -> None:
+        wanted = self._passage.deadline
+        if wanted == self._timer_at:
             return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        seconds = {
-            Timer.WAIT_FOR_START: self._settings.wait_for_start_s,
-            Timer.PASSAGE: self._settings.passage_s,
-            Timer.ALARM: self._settings.alarm_s,
-        }.get(timer)
-        if seconds is not None:
-            self._timer = self._call_later(seconds, lambda: self._apply(Input.TIMEOUT))
+        self._timer_at = wanted
+        if wanted is not None:
+            self._timer = self._call_later(max(0.0, wanted - self._services.clock.monotonic()), self._due)

@@ -6,11 +6,13 @@ Cross references are checked here too: a lane names devices that exist, one lane
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.ports import Direction
+from gate_agent import passage
+from gate_agent.passage import Egress, LaneType
 from protocol import toml, topics
 from protocol.toml import ConfigError, Expected, Table
 
@@ -64,8 +66,19 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Barrier:
+    """What stands in one lane: one [[lane]] without its readers. `hardware` is a name from [device.lane.NAME]."""
+
+    id: str
+    """The lane's."""
+    hardware: str
+    pulse_ms: int
+    passage: passage.Settings
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
-    """One direction through one barrier. Device fields hold names from [device.*.NAME]."""
+    """One direction through one barrier and the readers for it. Device fields hold names from [device.*.NAME]."""
 
     id: str
     point: str
@@ -73,14 +86,10 @@ class Lane:
     camera: str | None
     nfc: str | None
     ble: str | None
-    hardware: str
     signal: str
-    pulse_ms: int
-    wait_for_start_s: float
-    passage_s: float
-    alarm_s: float
     pass_challenge: bool
     """The sign shows digits that a QR pass has to answer."""
+    barrier: Barrier
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +133,14 @@ class GateConfig:
     devices: Mapping[str, Device]
     """By id, `kind.name`."""
     lanes: tuple[Lane, ...]
+    """Each direction of each lane that has readers; the two sides of one lane share its barrier."""
     times: Times
     limits: Limits
+
+    @property
+    def barriers(self) -> tuple[Barrier, ...]:
+        """Each lane once."""
+        return tuple({lane.id: lane.barrier for lane in self.lanes}.values())
 
     def device(self, kind: str, name: str) -> Device:
         return self.devices[f"{kind}.{name}"]
@@ -196,62 +211,109 @@ def _identifier(table: Table, name: str) -> str:
     return value
 
 
-def _lane(table: Table, devices: Mapping[str, Device]) -> Lane:
-    def device(kind: str, key: str, *, required: bool) -> str | None:
-        if not required and not table.has(key):
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """Defaults of one lane, in seconds."""
+
+    wait_for_start_s: float
+    passage_s: float
+    tail_gap_s: float
+    settle_s: float
+
+
+_NARROW = _Pace(wait_for_start_s=5, passage_s=30, tail_gap_s=0.15, settle_s=0.5)
+_WIDE = _Pace(wait_for_start_s=10, passage_s=60, tail_gap_s=0.4, settle_s=1.5)
+"""A wide lane: wheelchairs and trolleys are long, slow, and have gaps that are no second person."""
+
+
+def _passage(table: Table, *, back: bool, direction: Direction) -> passage.Settings:
+    kind = LaneType(table.choice("type", [each.value for each in LaneType], LaneType.SPEED_GATE.value))
+    default = _WIDE if table.flag("wide", default=False) else _NARROW
+    egress = Egress.READER if back or direction is Direction.OUT else Egress.FREE
+    return passage.Settings(
+        type=kind,
+        egress=Egress(table.choice("egress", [each.value for each in Egress], egress.value)),
+        max_credits=table.whole("max_credits", 1, 10, 1),
+        wait_for_start_s=table.seconds("wait_for_start_s", 1, 60, default.wait_for_start_s),
+        passage_s=table.seconds("passage_s", 2, 300, default.passage_s),
+        held_alarm_s=table.seconds("held_alarm_s", 0, 300, 10),
+        alarm_s=table.seconds("alarm_s", 1, 600, 5),
+        # Longer than a holder takes to consent in front of the lane.
+        loiter_s=table.seconds("loiter_s", 5, 600, 30),
+        tail_gap_s=table.seconds("tail_gap_s", 0, 2, default.tail_gap_s),
+        settle_s=table.seconds("settle_s", 0.1, 5, default.settle_s),
+        crawl_s=table.seconds("crawl_s", 0.1, 5, 0.4),
+        stuck_s=table.seconds("stuck_s", 10, 3600, 120),
+    )
+
+
+def _lanes(table: Table, devices: Mapping[str, Device]) -> list[Lane]:
+    """One [[lane]]: its own side, and [lane.back] where the other side has readers too."""
+
+    def device(where: Table, kind: str, key: str, *, required: bool) -> str | None:
+        if not required and not where.has(key):
             return None
         known = [each.name for each in devices.values() if each.kind == kind]
         if not known:
-            table.text(key)
-            raise table.error(
+            where.text(key)
+            raise where.error(
                 key, f"[device.{kind}.이름]이 먼저 있어야 합니다", f"a [device.{kind}.NAME] is expected first"
             )
-        return table.choice(key, known)
+        return where.choice(key, known)
 
-    lane = Lane(
+    def side(where: Table, barrier: Barrier, direction: Direction) -> Lane:
+        lane = Lane(
+            id=barrier.id,
+            point=where.text("point"),
+            direction=direction,
+            camera=device(where, "camera", "camera", required=False),
+            nfc=device(where, "nfc", "nfc", required=False),
+            ble=device(where, "ble", "ble", required=False),
+            signal=device(where, "signal", "signal", required=True) or "",
+            pass_challenge=where.flag("pass_challenge", default=False),
+            barrier=barrier,
+        )
+        if lane.camera is None and lane.nfc is None:
+            raise where.error("camera", "camera나 nfc 중 하나는 있어야 합니다", "a camera or an nfc reader is expected")
+        return lane
+
+    direction = Direction(table.choice("direction", [each.value for each in Direction]))
+    two_sided = table.has("back")
+    barrier = Barrier(
         id=_identifier(table, "id"),
-        point=table.text("point"),
-        direction=Direction(table.choice("direction", [each.value for each in Direction])),
-        camera=device("camera", "camera", required=False),
-        nfc=device("nfc", "nfc", required=False),
-        ble=device("ble", "ble", required=False),
-        hardware=device("lane", "hardware", required=True) or "",
-        signal=device("signal", "signal", required=True) or "",
+        hardware=device(table, "lane", "hardware", required=True) or "",
         # A turnstile's passage pulse is 0.3 s (TiSO); much longer ones hold the barrier open.
         pulse_ms=table.whole("pulse_ms", 50, 10_000, 300),
-        wait_for_start_s=table.seconds("wait_for_start_s", 1, 60, 5),
-        passage_s=table.seconds("passage_s", 2, 300, 30),
-        alarm_s=table.seconds("alarm_s", 1, 600, 5),
-        pass_challenge=table.flag("pass_challenge", default=False),
+        passage=_passage(table, back=two_sided, direction=direction),
     )
-    if lane.camera is None and lane.nfc is None:
-        raise table.error("camera", "camera나 nfc 중 하나는 있어야 합니다", "a camera or an nfc reader is expected")
+    found = [side(table, barrier, direction)]
+    if two_sided:
+        back = table.table("back")
+        found.append(side(back, barrier, Direction.OUT if direction is Direction.IN else Direction.IN))
+        back.done()
     table.done()
-    return lane
+    return found
 
 
-def _unshared(file: Path, lanes: Iterable[Lane]) -> None:
+def _unshared(file: Path, tables: Iterable[Sequence[Lane]]) -> None:
     """Only a BLE central may serve several lanes: a camera or a relay that two lanes share opens the wrong one."""
-    users: dict[tuple[str, str], int] = {}
-    for at, lane in enumerate(lanes):
-        for kind, key, name in (
-            ("id", "id", lane.id),
-            ("camera", "camera", lane.camera),
-            ("nfc", "nfc", lane.nfc),
-            ("lane", "hardware", lane.hardware),
-            ("signal", "signal", lane.signal),
-        ):
-            if name is None:
+    users: dict[tuple[str, str], str] = {}
+    for at, sides in enumerate(tables):
+        barrier = sides[0].barrier
+        used = [("id", "id", barrier.id, ""), ("lane", "hardware", barrier.hardware, "")]
+        for lane, place in zip(sides, ("", "back."), strict=False):
+            used += [("camera", "camera", lane.camera or "", place), ("nfc", "nfc", lane.nfc or "", place)]
+            used.append(("signal", "signal", lane.signal, place))
+        for kind, key, name, place in used:
+            if not name:
                 continue
-            first = users.setdefault((kind, name), at)
-            if first != at:
+            here = f"lane[{at}].{place}{key}"
+            first = users.setdefault((kind, name), here)
+            if first != here:
                 raise ConfigError(
                     file,
-                    f"lane[{at}].{key}",
-                    Expected(
-                        f"lane[{first}]와 같은 값을 쓸 수 없습니다",
-                        f"a value that lane[{first}] does not use is expected",
-                    ),
+                    here,
+                    Expected(f"{first}와 같은 값을 쓸 수 없습니다", f"a value that {first} does not use is expected"),
                 )
 
 
@@ -329,8 +391,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
     lane_tables = root.list_of_tables("lane")
     if len(lane_tables) > MAX_LANES:
         raise root.error("lane", f"최대 {MAX_LANES}개입니다", f"at most {MAX_LANES} are expected")
-    lanes = tuple(_lane(table, devices) for table in lane_tables)
-    _unshared(path, lanes)
+    sides = [_lanes(table, devices) for table in lane_tables]
+    _unshared(path, sides)
+    lanes = tuple(lane for each in sides for lane in each)
 
     limits_table = root.optional_table("limits")
     limits = Limits(

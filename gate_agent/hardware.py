@@ -12,6 +12,7 @@ from drivers.nfc import open_reader
 from drivers.signal import open_signal
 from gate_agent.config import ConfigError, Device, Expected, GateConfig
 from gate_agent.devices import Startable
+from gate_agent.passage.sensors import REQUIRED
 from protocol.clock import Clock
 
 
@@ -25,12 +26,19 @@ def _camera(device: Device, clock: Clock) -> Startable:
     return open_camera(driver=device.driver, source=options["source"], fps=float(options["fps"]), clock=clock)
 
 
-_OPEN: Mapping[str, Callable[[Device, Clock], Startable]] = {
-    "camera": _camera,
-    "nfc": lambda device, clock: open_reader(driver=device.driver, path=device.options["path"], clock=clock),
-    "ble": _ble,
-    "lane": lambda device, clock: open_lane(driver=device.driver, path=device.options["path"], clock=clock),
-    "signal": lambda device, _clock: open_signal(driver=device.driver, path=device.options.get("path", "")),
+def _lane(config: GateConfig, device: Device, clock: Clock) -> Startable:
+    """Which inputs the hardware has to know follows from what stands in the lane; a device no lane names has none."""
+    types = [each.passage.type for each in config.barriers if each.hardware == device.name]
+    required = REQUIRED[types[0]] if types else frozenset()
+    return open_lane(driver=device.driver, path=device.options["path"], clock=clock, required=required)
+
+
+_OPEN: Mapping[str, Callable[[GateConfig, Device, Clock], Startable]] = {
+    "camera": lambda _config, device, clock: _camera(device, clock),
+    "nfc": lambda _config, device, clock: open_reader(driver=device.driver, path=device.options["path"], clock=clock),
+    "ble": lambda _config, device, clock: _ble(device, clock),
+    "lane": _lane,
+    "signal": lambda _config, device, _clock: open_signal(driver=device.driver, path=device.options.get("path", "")),
 }
 
 
@@ -40,7 +48,7 @@ def open_device(config: GateConfig, device: Device, clock: Clock) -> Any:
     The result's type follows from `device.kind`: Camera, NfcReader, BleCentral, LaneHardware or Signal.
     """
     try:
-        return _OPEN[device.kind](device, clock)
+        return _OPEN[device.kind](config, device, clock)
     except ValueError as error:
         raise ConfigError(
             config.file, f"device.{device.id}", Expected(f"장치 설정이 잘못되었습니다: {error}", str(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from drivers.ports import (
     Carrier,
     CodeSeen,
     DriverError,
-    LaneHardware,
     Link,
     LinkTimeoutError,
     Message,
@@ -28,13 +27,13 @@ from drivers.ports import (
     NfcReader,
     Signal,
 )
-from gate_agent import config, messages, passage
+from gate_agent import config, messages
 from gate_agent.barrier import Barrier
 from gate_agent.challenge import CHANGE_S, Challenges
 from gate_agent.coalesce import Coalescer
 from gate_agent.devices import Supervised
 from gate_agent.display import Display
-from gate_agent.passage import State
+from gate_agent.passage import PASSAGE, RESTING, Refusal, State
 from gate_agent.services import Services
 from gate_agent.timers import CallLater, Handle
 from gate_agent.transaction import Attempt, Opened, Presented, RefusedError, Stage, reason_of
@@ -53,12 +52,18 @@ UNREADABLE = "unreadable"
 PROVEN = frozenset({Reason.NO_RIGHT_ZONE, Reason.AGENCY, Reason.OUTSIDE_SCHEDULE, Reason.RECORD_UNAVAILABLE})
 """Refusals of somebody who was authenticated: always recorded one by one. The others have a quota per lane and reason."""
 
+_REASON: Mapping[Refusal, Reason] = {
+    Refusal.LANE_BUSY: Reason.LANE_BUSY,
+    Refusal.LOCKDOWN: Reason.OUT_OF_SERVICE,
+    Refusal.OUT_OF_SERVICE: Reason.OUT_OF_SERVICE,
+    Refusal.FIRE_ACTIVE: Reason.LANE_BUSY,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The lane's devices, each under its supervisor. A BLE central may serve several lanes."""
+    """One side's devices, each under its supervisor. A BLE central may serve several lanes."""
 
-    hardware: Supervised[LaneHardware]
     signal: Supervised[Signal]
     camera: Supervised[Camera] | None
     nfc: Supervised[NfcReader] | None
@@ -70,18 +75,16 @@ class Lane:
         self,
         settings: config.Lane,
         ports: Ports,
+        barrier: Barrier,
         services: Services,
         *,
         call_later: CallLater,
-        on_state: Callable[[], None],
     ) -> None:
-        """`on_state` is called after each change of `state` or of what the lane can do."""
-        self.settings, self.ports, self._services = settings, ports, services
+        """`barrier` is shared with the lane's other side, where it has one."""
+        self.settings, self.ports, self.barrier, self._services = settings, ports, barrier, services
         self._call_later = call_later
-        self._on_state = on_state
         self._challenges = Challenges(services.random_bytes, services.clock) if settings.pass_challenge else None
         self._challenge_timer: Handle | None = None
-        self.barrier = Barrier(settings, ports.hardware, services, call_later=call_later, on_change=self._changed)
         self._transaction: asyncio.Task[None] | None = None
         self._codes: OrderedDict[bytes, float] = OrderedDict()
         self._unreadable = Coalescer(1, self._report_unreadable)
@@ -90,6 +93,7 @@ class Lane:
         self.display = Display(ports.signal, self._standing(), call_later)
         if self._challenges is not None:
             self._challenge_timer = call_later(CHANGE_S, self._change_challenge)
+        barrier.listen(self._changed)
 
     @property
     def state(self) -> State:
@@ -104,10 +108,6 @@ class Lane:
     async def watch_nfc(self, reader: NfcReader) -> None:
         async for card in reader.cards():
             self.on_card(card)
-
-    async def watch_inputs(self, hardware: LaneHardware) -> None:
-        async for change in hardware.inputs():
-            self.barrier.on_input(change)
 
     def on_code(self, code: CodeSeen) -> None:
         """A QR code was read: a device engagement, a one-shot pass, or something else."""
@@ -168,7 +168,7 @@ class Lane:
         if self._unreadable.seen(UNREADABLE, self._now()):
             self._report_unreadable(UNREADABLE, 1)
         self._schedule_tick()
-        if self._transaction is None and self.state is State.SECURED:
+        if self._transaction is None and self.state in RESTING:
             self.display.flash(messages.refusal(Reason.UNREADABLE), self._services.times.message_s)
 
     def _contact(
@@ -185,11 +185,10 @@ class Lane:
         if code is not None:
             self._remember(code)
         attempt = Attempt(self._services, self.settings, carrier, detected_at, self._on_stage)
-        if self.state in passage.BUSY:
-            self._refuse(attempt, RefusedError(Reason.LANE_BUSY), show=self.state is State.INTRUSION)
-            return False
-        if not self.ports.hardware.available:
-            self._refuse(attempt, RefusedError(Reason.OUT_OF_SERVICE))
+        barred = self._barred()
+        if barred is not None and barred is not Refusal.LOCKDOWN:
+            # Under lockdown the decision says who is exempt; everything else is the same for everybody.
+            self._refuse(attempt, RefusedError(_REASON[barred]), show=self.state not in PASSAGE)
             return False
         self._transaction = asyncio.create_task(self._run(attempt, present, release))
         return True
@@ -207,16 +206,20 @@ class Lane:
         except Exception as error:
             self._refuse(attempt, error)
         else:
-            await self.barrier.open(attempt)
+            await self.barrier.open(attempt, self.settings.direction)
         finally:
             self._transaction = None
             attempt.finish(release)
 
-    def _may_open(self) -> None:
-        if self.state is not State.SECURED:
-            raise RefusedError(Reason.LANE_BUSY)
-        if not self.ports.hardware.available:
-            raise RefusedError(Reason.OUT_OF_SERVICE)
+    def _barred(self, *, exempt: bool = False) -> Refusal | None:
+        if not self.barrier.hardware.available:
+            return Refusal.OUT_OF_SERVICE
+        return self.barrier.may(self.settings.direction, exempt=exempt)
+
+    def _may_open(self, *, exempt: bool = False) -> None:
+        barred = self._barred(exempt=exempt)
+        if barred is not None:
+            raise RefusedError(_REASON[barred])
 
     async def _scanned(self, attempt: Attempt, engagement: DeviceEngagement, engaged_at: float) -> Opened:
         """QR engagement, then BLE."""
@@ -276,23 +279,20 @@ class Lane:
         self.display.stand(self._standing())
         if problem is not None:
             self.display.flash(problem, self._services.times.message_s)
-        self._on_state()
 
     def devices_changed(self) -> None:
         """A device came or went, or the challenge has changed: the idle sign says so."""
-        if self._transaction is None and self.state is State.SECURED:
+        if self._transaction is None and self.state in RESTING:
             self.display.stand(self._standing())
 
     def _standing(self) -> Message:
-        if self.state is State.SECURED and not self.ports.hardware.available:
+        if self.state in RESTING and not self.barrier.hardware.available:
             return messages.OUT_OF_SERVICE
-        if self.state is State.LOCKED_OPEN:
-            return messages.FIRE
-        if self.state is State.INTRUSION:
-            return messages.ALARM
-        if self.state in passage.BUSY:
-            return messages.PASS
-        return messages.IDLE if self._challenges is None else messages.idle(self._challenges.current())
+        if self.state is State.GRANTED and self.barrier.direction is not self.settings.direction:
+            return messages.OTHER_SIDE
+        if self.state is State.SECURED:
+            return messages.IDLE if self._challenges is None else messages.idle(self._challenges.current())
+        return messages.STANDING[self.state]
 
     def _change_challenge(self) -> None:
         self._challenge_timer = self._call_later(CHANGE_S, self._change_challenge)
@@ -335,7 +335,6 @@ class Lane:
         if self._transaction is not None:
             self._transaction.cancel()
             await asyncio.gather(self._transaction, return_exceptions=True)
-        self.barrier.stop()
         for timer in (self._tick, self._challenge_timer):
             if timer is not None:
                 timer.cancel()

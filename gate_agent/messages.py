@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from drivers.ports import Light, Message
+from gate_agent.passage import State
 from policy.reasons import WORDING, Reason
 
 IDLE = Message(Light.IDLE, "모바일 공무원증을 보여 주세요", "Please present your mobile ID")
@@ -12,6 +15,26 @@ PASS = Message(Light.GREEN, "통과하세요", "Please pass")
 ALARM = Message(Light.RED, "무단 출입이 감지되었습니다", "Unauthorised passage detected")
 FIRE = Message(Light.GREEN, "비상 개방: 밖으로 나가 주세요", "Emergency release: please leave the building")
 OUT_OF_SERVICE = Message(Light.FAULT, WORDING[Reason.OUT_OF_SERVICE].ko, WORDING[Reason.OUT_OF_SERVICE].en)
+OTHER_SIDE = Message(Light.WAIT, "맞은편에서 통과하고 있습니다", "Somebody is coming from the other side")
+FREE = Message(Light.GREEN, "자유롭게 통과하세요", "Open to all, please pass")
+HELD = Message(Light.RED, "통로에서 나와 주세요", "Please clear the lane")
+LOCKED_DOWN = Message(Light.RED, "봉쇄 중입니다. 나가는 것만 가능합니다", "Lockdown: way out only")
+BOOT = Message(Light.WAIT, "준비하고 있습니다", "Getting ready")
+
+STANDING: Mapping[State, Message] = {
+    State.BOOT: BOOT,
+    State.SECURED: IDLE,
+    State.GRANTED: PASS,
+    State.PASSING: PASS,
+    State.EGRESS: OTHER_SIDE,
+    State.HELD: HELD,
+    State.INTRUSION: ALARM,
+    State.LOCKED_OPEN: FIRE,
+    State.FREE: FREE,
+    State.LOCKED_DOWN: LOCKED_DOWN,
+    State.OUT_OF_SERVICE: OUT_OF_SERVICE,
+}
+"""What the sign of a lane says as long as nothing else is to be said."""
 
 
 def idle(challenge: str) -> Message:

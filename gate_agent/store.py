@@ -144,7 +144,8 @@ class Store:
         if entry.kind is Kind.ACCESS_GRANTED:
             grant = (entry.data["attempt"], seq, entry.data["lane"], entry.data["dir"])
         elif entry.kind in OUTCOMES:
-            outcome = (entry.data["attempt"],)
+            # Whoever leaves freely has no attempt, and no grant to close.
+            outcome = (entry.data.get("attempt"),)
         self._db.execute("INSERT INTO records (seq, raw, hash) VALUES (?, ?, ?)", (seq, raw, record.hash))
         self._db.execute("INSERT INTO outbox (seq) VALUES (?)", (seq,))
         if entry.mark is not None:

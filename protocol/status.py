@@ -18,12 +18,16 @@ class LaneState(StrEnum):
     """States of a lane (access-control practice: speed-gate state machine), and `unknown` before the first message."""
 
     UNKNOWN = "unknown"
+    BOOT = "boot"
     SECURED = "secured"
     GRANTED = "granted"
     PASSING = "passing"
-    CROSSED = "crossed"
+    EGRESS = "egress"
+    HELD = "held"
     INTRUSION = "intrusion"
     LOCKED_OPEN = "locked_open"
+    FREE = "free"
+    LOCKED_DOWN = "locked_down"
     OUT_OF_SERVICE = "out_of_service"
 
 

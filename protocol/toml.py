@@ -95,8 +95,10 @@ class Table:
     def optional_text(self, name: str) -> str | None:
         return self.text(name) if self.has(name) else None
 
-    def choice(self, name: str, choices: Sequence[str]) -> str:
+    def choice(self, name: str, choices: Sequence[str], default: str | None = None) -> str:
         value = self._raw(name)
+        if value is None and default is not None:
+            return default
         if not isinstance(value, str) or value not in choices:
             listed = ", ".join(choices)
             raise self.error(name, f"다음 중 하나여야 합니다: {listed}", f"one of these is expected: {listed}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,15 @@ its newest level stays, so levels stay true."""
 MAX_WHY = 200
 """Characters of the module's own error text that are passed on."""
 
+FIRE_FIRST = frozenset({LaneSignal.FIRE, LaneSignal.VENDOR_EMERGENCY})
+
 
 class RelayModule:
     """drivers.ports.LaneHardware over one module."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self._lines, self._clock = JsonLines(path), clock
+    def __init__(self, path: Path, clock: Clock, required: Collection[LaneSignal]) -> None:
+        """`required`: inputs whose level the module has to know before `start` returns."""
+        self._lines, self._clock, self._required = JsonLines(path), clock, frozenset(required)
         self._commands: dict[int, asyncio.Future[float]] = {}
         self._number = 0
         self._changes: list[LaneInput] = []
@@ -58,9 +61,11 @@ class RelayModule:
         try:
             await self._command({"cmd": "rest"})
             await self._command({"cmd": "levels"})
-            missing = set(LaneSignal) - self._known
+            missing = self._required - self._known
             if missing:
                 raise DriverError(f"the module does not know its level of {', '.join(sorted(missing))}")
+            # Fire is read before everything else: a lane that starts in a fire starts open.
+            self._changes.sort(key=lambda change: change.signal not in FIRE_FIRST)
         except BaseException:
             await self.stop()
             raise

@@ -31,7 +31,7 @@ async def turnstile(tmp_path: Path) -> AsyncIterator[Turnstile]:
 
 @asynccontextmanager
 async def started(path: Path) -> AsyncIterator[RelayModule]:
-    lane = RelayModule(path, SystemClock())
+    lane = RelayModule(path, SystemClock(), LaneSignal)
     try:
         async with asyncio.timeout(GUARD_S):
             await lane.start()
@@ -110,7 +110,7 @@ from drivers.ports import Direction
 from protocol.clock import SystemClock
 
 async def main():
-    lane = open_lane(driver="simulated", path=sys.argv[1], clock=SystemClock())
+    lane = open_lane(driver="simulated", path=sys.argv[1], clock=SystemClock(), required=())
     await lane.start()
     await lane.pulse(Direction.IN, 800)
     print("open", flush=True)
@@ -144,7 +144,7 @@ async def test_a_second_master_replaces_the_first(turnstile: Turnstile) -> None:
 
 
 async def test_a_stopped_lane_says_so() -> None:
-    lane = RelayModule(Path("unused"), SystemClock())
+    lane = RelayModule(Path("unused"), SystemClock(), LaneSignal)
     with pytest.raises(DriverError, match="not started"):
         await lane.pulse(Direction.IN, 100)
     await lane.stop()

@@ -17,7 +17,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from drivers.ports import CodeSeen, Direction, LaneSignal
-from gate_agent import config
+from gate_agent import config, passage
+from gate_agent.barrier import Barrier
 from gate_agent.config import Limits, Request, Times
 from gate_agent.devices import Supervised
 from gate_agent.journal import Journal
@@ -206,12 +207,10 @@ class Bench:
         self.lane = Lane(
             replace(LANE, pass_challenge=True),
             self.lane.ports,
+            self.lane.barrier,
             self.services,
             call_later=self.timers.call_later,
-            on_state=lambda: None,
         )
-        for signal in LaneSignal:
-            self.lane.barrier.on_input(beam(signal, False))
 
     def walk(self) -> None:
         for signal, active in (
@@ -223,8 +222,10 @@ class Bench:
             (LaneSignal.BEAM_B, False),
         ):
             self.lane.barrier.on_input(beam(signal, active))
+        self.timers.advance(0.2)  # the far beam is whole for its tail gap
 
 
+BARRIER = config.Barrier("hall-in", "hall", 300, passage.Settings())
 LANE = config.Lane(
     id="hall-in",
     point="lobby-in",
@@ -232,14 +233,11 @@ LANE = config.Lane(
     camera="hall",
     nfc="hall",
     ble="hall",
-    hardware="hall",
     signal="hall",
-    pulse_ms=300,
-    wait_for_start_s=5,
-    passage_s=30,
-    alarm_s=5,
     pass_challenge=False,
+    barrier=BARRIER,
 )
+REST = (LaneSignal.FIRE, LaneSignal.BEAM_A, LaneSignal.BEAM_M, LaneSignal.BEAM_B, LaneSignal.CONTACT)
 
 
 @pytest.fixture
@@ -286,20 +284,22 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
             device, name, clock=clock, backoff=Backoff(1, 30, Random(1)), report=lambda name, up, why: None
         )
 
+    relay = supervised(hardware, "lane.hall")
     ports = Ports(
-        supervised(hardware, "lane.hall"),
         supervised(signal, "signal.hall"),
         supervised(camera, "camera.hall"),
         supervised(nfc, "nfc.hall"),
         supervised(central, "ble.hall"),
     )
-    for each in (ports.hardware, ports.signal, ports.camera, ports.nfc, ports.ble):
+    for each in (relay, ports.signal, ports.camera, ports.nfc, ports.ble):
         assert each is not None
         await each.start()
     states: list[str] = []
-    lane = Lane(LANE, ports, services, call_later=timers.call_later, on_state=lambda: states.append(str(lane.state)))
-    for each_signal in (LaneSignal.BEAM_A, LaneSignal.BEAM_M, LaneSignal.BEAM_B, LaneSignal.CONTACT, LaneSignal.FIRE):
-        lane.barrier.on_input(beam(each_signal, False))
+    barrier = Barrier(BARRIER, relay, services, call_later=timers.call_later)
+    lane = Lane(LANE, ports, barrier, services, call_later=timers.call_later)
+    for each_signal in REST:
+        barrier.on_input(beam(each_signal, False))
+    barrier.listen(lambda _problem: states.append(str(barrier.state)))
     yield Bench(
         world,
         tmp_path,
@@ -318,5 +318,6 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         states=states,
     )
     await lane.stop()
+    lane.barrier.stop()
     await services.background.finish(1)
     await journal.stop()

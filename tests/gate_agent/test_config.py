@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from drivers.ports import Direction
-from gate_agent.config import ConfigError, Lane, Limits, Times, load
+from gate_agent.config import Barrier, ConfigError, Lane, Limits, Times, load
 from gate_agent.hardware import open_device
+from gate_agent.passage import Egress, LaneType, Settings
 from protocol.clock import SystemClock
 
 BASE = """
@@ -77,7 +78,8 @@ def test_reads_a_complete_file_with_defaults(folder: Path) -> None:
     config = load(written(folder, BASE), {})
     assert (config.id, config.site, config.state_dir) == ("gate-1", "seoul-1", folder / "state")
     lane = config.lanes[0]
-    assert (lane.direction, lane.pulse_ms, lane.wait_for_start_s, lane.passage_s) == (Direction.IN, 300, 5, 30)
+    assert (lane.direction, lane.barrier.pulse_ms) == (Direction.IN, 300)
+    assert lane.barrier.passage == Settings(type=LaneType.SPEED_GATE, egress=Egress.FREE)
     assert config.device("camera", "hall").options == {"source": "0", "fps": "15"}
     assert config.device("lane", "hall").options == {"path": str(folder / "hall.lane")}
     assert config.times.consent_timeout_s == 20
@@ -215,7 +217,7 @@ def test_the_example_loads_and_shows_the_defaults(folder: Path) -> None:
 def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
     keys = {each.name for kind in (Times, Limits) for each in fields(kind)}
-    keys |= {each.name for each in fields(Lane)}
+    keys |= {each.name for kind in (Lane, Barrier, Settings) for each in fields(kind)} - {"barrier", "passage", "hold_s"}
     for table in ("gate", "trust", "policy", "reader", "mqtt"):
         keys |= tomllib.loads(BASE)[table].keys()
     keys |= {"adapter", "hci", "source", "fps", "path", "elements", "doc_type", "namespace"}
