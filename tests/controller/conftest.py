@@ -28,6 +28,15 @@ from testbed.pki import DevicePki
 WITHIN_S = 10
 SITE = "hq"
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+class OnThatDay(SystemClock):
+    """The day of the records: what a page counts as today must not depend on when the test runs."""
+
+    def now(self) -> datetime:
+        return START + timedelta(hours=1)
+
+
 SEOUL = ZoneInfo("Asia/Seoul")
 
 

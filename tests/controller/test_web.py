@@ -20,10 +20,10 @@ from controller.store import Store, Stored
 from controller.wording import CLOCKS, KINDS, LANGUAGES, STATES, TEXTS
 from policy.reasons import WORDING, Reason
 from protocol import topics
-from protocol.clock import SystemClock
 from protocol.events import Kind
 from protocol.health import ClockQuality, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
+from tests.controller.conftest import OnThatDay
 
 WITHIN_S = 10
 
@@ -44,7 +44,7 @@ class Answer:
 class Site:
     def __init__(self, store: Store) -> None:
         self.store, self.condition = store, Condition(True, True)
-        self.live = Live(SystemClock(), ZoneInfo("Asia/Seoul"))
+        self.live = Live(OnThatDay(), ZoneInfo("Asia/Seoul"))
 
         async def events_after(after: int, limit: int) -> list[Stored]:
             return store.events(after, limit)
@@ -57,7 +57,7 @@ class Site:
 
     def feed(self, *messages: tuple[str, bytes]) -> None:
         done = sort([Sent(topic, payload) for topic, payload in messages], "hq")
-        self.live.apply(done, self.store.commit(done.batch, SystemClock().now()))
+        self.live.apply(done, self.store.commit(done.batch, OnThatDay().now()))
 
     async def open(
         self, target: str, host: str | None = None, method: str = "GET", **headers: str
