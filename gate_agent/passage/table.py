@@ -104,7 +104,7 @@ def _barred(state: State) -> dict[Input, Step]:
         Input.FAULT_ON: Step(REST, (), Timer.STOP),
         Input.FAULT_OFF: Step(REST, (), Timer.STOP),
         Input.TIMEOUT: _stay(state, Effect.LOITER, timer=Timer.STOP),
-        Input.NOBODY: _stay(state),
+        Input.NOBODY: _stay(state, Effect.LOITER, timer=Timer.STOP),  # nobody over the line, somebody before it
     }
 
 

@@ -217,7 +217,11 @@ def test_the_example_loads_and_shows_the_defaults(folder: Path) -> None:
 def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
     keys = {each.name for kind in (Times, Limits) for each in fields(kind)}
-    keys |= {each.name for kind in (Lane, Barrier, Settings) for each in fields(kind)} - {"barrier", "passage", "hold_s"}
+    keys |= {each.name for kind in (Lane, Barrier, Settings) for each in fields(kind)} - {
+        "barrier",
+        "passage",
+        "hold_s",
+    }
     for table in ("gate", "trust", "policy", "reader", "mqtt"):
         keys |= tomllib.loads(BASE)[table].keys()
     keys |= {"adapter", "hci", "source", "fps", "path", "elements", "doc_type", "namespace"}

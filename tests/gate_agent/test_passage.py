@@ -1,134 +1,161 @@
+"""The lane's table: total, and the six rules that stand above its rows."""
+
 from __future__ import annotations
 
 import itertools
 
 import pytest
 
-from drivers.ports import Direction, LaneSignal
-from gate_agent.passage import BUSY, TABLE, Effect, Input, Levels, State, Timer, step
+from gate_agent.passage import PASSAGE, RESTING, TABLE, Effect, Input, Orders, Refusal, State, Step, Timer, step
+from gate_agent.passage.states import GRANTS, ORDERS
+from policy.reasons import Reason
 
 OUTCOMES = {Effect.COMPLETED, Effect.NOT_TAKEN, Effect.UNKNOWN}
-WITH_GRANT = {State.GRANTED, State.PASSING, State.CROSSED}
+RAISED = {Effect.FORCED, Effect.CRAWL, Effect.WRONG_WAY, Effect.TAILGATE}
+CREDITED = {State.GRANTED, State.PASSING}
+"""States that hold at least one credit; HELD may hold one."""
 EVERY = list(itertools.product(State, Input))
-
-
-def walk(*inputs: Input) -> tuple[State, list[Effect]]:
-    state = State.SECURED
-    effects: list[Effect] = []
-    for each in inputs:
-        found = step(state, each)
-        state = found.next
-        effects += found.effects
-    return state, effects
+FIRE = Orders(fire=True)
 
 
 @pytest.mark.parametrize(("state", "given"), EVERY)
 def test_the_table_has_a_row_for_every_state_and_input(state: State, given: Input) -> None:
-    assert isinstance(TABLE[state][given].next, State)
+    assert isinstance(TABLE[state][given], Step)
+    assert TABLE[state].keys() == set(Input)
 
 
 @pytest.mark.parametrize(("state", "given"), EVERY)
-def test_a_grant_ends_with_exactly_one_outcome_when_its_states_are_left(state: State, given: Input) -> None:
+def test_what_is_refused_changes_nothing(state: State, given: Input) -> None:
     found = step(state, given)
-    outcomes = [effect for effect in found.effects if effect in OUTCOMES]
-    assert len(outcomes) == (state in WITH_GRANT and found.next not in WITH_GRANT)
+    if found.refuse is not None:
+        assert given in ORDERS | GRANTS
+        assert (found.next, found.effects, found.timer) == (state, (), Timer.KEEP)
 
 
 @pytest.mark.parametrize(("state", "given"), EVERY)
-def test_only_a_grant_makes_a_secured_lane_walkable(state: State, given: Input) -> None:
-    if state not in WITH_GRANT and step(state, given).next in WITH_GRANT:
-        assert (state, given) == (State.SECURED, Input.GRANT)
+def test_a_lane_opens_for_entry_by_a_credit_or_where_it_is_free(state: State, given: Input) -> None:
+    if Effect.OPEN in step(state, given).effects:
+        next_credit = given is Input.PASSED_MORE
+        assert given in GRANTS or next_credit or state is State.FREE
+
+
+@pytest.mark.parametrize(("state", "given"), EVERY)
+def test_a_lane_opens_for_exit_only_with_its_cause_recorded(state: State, given: Input) -> None:
+    effects = step(state, given).effects
+    if Effect.OPEN_OUT in effects:
+        pressed_again = (state, given) == (State.EGRESS, Input.BUTTON)
+        assert Effect.EGRESS in effects or state is State.FREE or pressed_again
 
 
 @pytest.mark.parametrize("state", State)
-def test_fire_opens_from_every_state_and_nothing_but_its_end_leaves_it(state: State) -> None:
+def test_fire_opens_from_every_state(state: State) -> None:
     assert step(state, Input.FIRE_ON).next is State.LOCKED_OPEN
+
+
+def test_only_a_reset_on_the_spot_with_a_healthy_line_ends_a_fire() -> None:
     leaving = [given for given in Input if step(State.LOCKED_OPEN, given).next is not State.LOCKED_OPEN]
-    assert leaving == [Input.FIRE_OFF]
+    assert leaving == [Input.RESET]
+
+
+@pytest.mark.parametrize("given", sorted(ORDERS | GRANTS))
+def test_in_a_fire_nothing_that_bars_or_opens_is_taken(given: Input) -> None:
+    found = step(State.LOCKED_OPEN, given)
+    ends_something = {Input.RELEASE, Input.END_FREE, Input.ENABLE, Input.RESET}
+    assert found.refuse is (None if given in ends_something else Refusal.FIRE_ACTIVE)
+
+
+@pytest.mark.parametrize(("state", "given"), EVERY)
+def test_no_row_of_a_fire_moves_a_relay(state: State, given: Input) -> None:
+    found = step(state, given)
+    if State.LOCKED_OPEN in {state, found.next}:
+        assert not {Effect.OPEN, Effect.OPEN_OUT} & set(found.effects)
+
+
+@pytest.mark.parametrize(("state", "given"), EVERY)
+def test_every_credit_ends_with_exactly_one_outcome_when_the_states_that_hold_it_are_left(
+    state: State, given: Input
+) -> None:
+    found = step(state, given)
+    outcomes = [effect for effect in found.effects if effect in OUTCOMES]
+    if state in CREDITED and found.next not in CREDITED | {State.HELD}:
+        # A tailgater's first passage counts; whatever else leaves has one outcome for all credits left.
+        assert len(outcomes) == 1
+    if state in RESTING | {State.BOOT, State.INTRUSION} and state is not State.FREE:
+        assert not {Effect.NOT_TAKEN, Effect.UNKNOWN} & set(outcomes)
+
+
+@pytest.mark.parametrize(("state", "given"), EVERY)
+def test_only_a_completed_passage_counts(state: State, given: Input) -> None:
+    if Effect.COMPLETED in step(state, given).effects:
+        assert given in {Input.PASSED, Input.PASSED_MORE, Input.PASSED_BACK, Input.SECOND}
+
+
+@pytest.mark.parametrize("given", Input)
+def test_nothing_but_its_release_fire_or_a_stronger_bar_leaves_a_lockdown_at_rest(given: Input) -> None:
+    found = step(State.LOCKED_DOWN, given)
+    if given in ORDERS - {Input.RELEASE}:
+        # A row to "rest" rests in the lockdown again, since the order does not end it.
+        assert found.next in {None, State.LOCKED_DOWN}
+        assert found.refuse is not None or Orders(lockdown=1, disabled=given is Input.DISABLE).rest() in {
+            State.LOCKED_DOWN,
+            State.OUT_OF_SERVICE,
+        }
+    assert step(State.LOCKED_DOWN, Input.GRANT_ENTRY).refuse is Refusal.LOCKDOWN
+    assert step(State.LOCKED_DOWN, Input.FREE).refuse is Refusal.LOCKDOWN
+
+
+@pytest.mark.parametrize("state", sorted(RESTING | {State.INTRUSION, State.BOOT, State.PASSING, State.HELD}))
+@pytest.mark.parametrize("given", [Input.BUTTON, Input.EXIT_APPROACH])
+def test_whoever_wants_out_is_let_out_from_every_state(state: State, given: Input) -> None:
+    if given is Input.EXIT_APPROACH and state in {State.PASSING, State.HELD}:
+        return  # the lane is open, or blocked by somebody; who waits is let out when it rests
+    assert Effect.OPEN_OUT in step(state, given).effects
+
+
+@pytest.mark.parametrize("state", sorted(RESTING - {State.FREE}))
+def test_a_grant_to_leave_is_taken_whatever_bars_entry(state: State) -> None:
+    found = step(state, Input.GRANT_EXIT)
+    assert (found.refuse, found.next) == (None, State.GRANTED)
 
 
 @pytest.mark.parametrize(("state", "given"), EVERY)
 def test_an_alarm_is_raised_on_entering_intrusion_and_cleared_on_leaving(state: State, given: Input) -> None:
     found = step(state, given)
-    raised = {Effect.FORCED, Effect.WRONG_WAY} & set(found.effects)
-    assert bool(raised) == (state is not State.INTRUSION and found.next is State.INTRUSION)
-    assert (Effect.FORCED_CLEARED in found.effects) == (state is State.INTRUSION and found.next is not State.INTRUSION)
+    assert bool(RAISED & set(found.effects)) == (state is not State.INTRUSION and found.next is State.INTRUSION)
+    if state is State.INTRUSION and found.next is not State.INTRUSION:
+        assert Effect.ALARMS_CLEARED in found.effects
+    if state is State.HELD and found.next not in {State.HELD, State.INTRUSION}:
+        assert Effect.ALARMS_CLEARED in found.effects
 
 
-@pytest.mark.parametrize("state", sorted({State.GRANTED, State.PASSING, State.CROSSED}))
-def test_every_state_with_a_grant_ends_by_its_timer(state: State) -> None:
-    assert step(state, Input.TIMEOUT).next is State.SECURED
+@pytest.mark.parametrize("state", sorted(PASSAGE | {State.INTRUSION}))
+def test_no_passage_and_no_alarm_lasts_for_ever_when_nobody_is_there(state: State) -> None:
+    assert step(state, Input.NOBODY).next is None
 
 
 @pytest.mark.parametrize(("state", "given"), EVERY)
-def test_a_state_with_a_timer_starts_it_on_entering(state: State, given: Input) -> None:
+def test_a_state_that_ends_by_its_timer_starts_it_on_entering(state: State, given: Input) -> None:
     found = step(state, given)
-    if found.next is State.GRANTED and state is not State.GRANTED:
+    if found.next in {State.GRANTED, State.EGRESS} and state not in PASSAGE:
         assert found.timer is Timer.WAIT_FOR_START
     if found.next is State.PASSING and state is State.GRANTED:
         assert found.timer is Timer.PASSAGE
-    if found.next in {State.SECURED, State.LOCKED_OPEN} and state not in {found.next, State.LOCKED_OPEN}:
+    if found.next is State.HELD and state is not State.HELD:
+        assert found.timer is Timer.HELD
+    if found.next is None and found.refuse is None:
         assert found.timer is Timer.STOP
 
 
-def test_a_walk_through_completes_once() -> None:
-    assert walk(Input.GRANT, Input.OPENED, Input.NEAR, Input.MIDDLE, Input.FAR, Input.CLEAR, Input.AT_REST) == (
-        State.SECURED,
-        [Effect.COMPLETED],
-    )
+def test_rest_is_fire_then_out_of_service_then_lockdown_then_free() -> None:
+    everything = Orders(fire=True, disabled=True, lockdown=3, free=True)
+    assert everything.rest() is State.LOCKED_OPEN
+    assert Orders(disabled=True, lockdown=3, free=True).rest() is State.OUT_OF_SERVICE
+    assert Orders(lockdown=3, free=True).rest(fault=True) is State.OUT_OF_SERVICE
+    assert Orders(lockdown=3, free=True).rest() is State.LOCKED_DOWN
+    assert Orders(free=True).rest() is State.FREE
+    assert Orders().rest() is State.SECURED
 
 
-def test_nobody_walks() -> None:
-    assert walk(Input.GRANT, Input.TIMEOUT) == (State.SECURED, [Effect.NOT_TAKEN])
-
-
-def test_somebody_who_goes_back_leaves_the_grant_standing() -> None:
-    assert walk(Input.GRANT, Input.NEAR, Input.CLEAR) == (State.GRANTED, [])
-
-
-def test_coming_from_the_other_side_is_an_alarm_and_uses_the_grant_up() -> None:
-    assert walk(Input.GRANT, Input.FAR) == (State.INTRUSION, [Effect.NOT_TAKEN, Effect.WRONG_WAY])
-
-
-def test_a_broken_barrier_line_without_a_grant_is_forced_and_clears_at_rest() -> None:
-    assert walk(Input.MIDDLE, Input.CLEAR, Input.AT_REST, Input.TIMEOUT) == (
-        State.SECURED,
-        [Effect.FORCED, Effect.FORCED_CLEARED],
-    )
-
-
-def test_standing_before_a_lane_is_no_event() -> None:
-    assert walk(Input.NEAR, Input.CLEAR, Input.FAR, Input.CLEAR) == (State.SECURED, [])
-
-
-def test_a_busy_lane_is_one_that_is_not_free_for_the_next() -> None:
-    assert set(State) - BUSY == {State.SECURED, State.LOCKED_OPEN}
-
-
-@pytest.mark.parametrize(
-    ("direction", "first", "last"),
-    [(Direction.IN, LaneSignal.BEAM_A, LaneSignal.BEAM_B), (Direction.OUT, LaneSignal.BEAM_B, LaneSignal.BEAM_A)],
-)
-def test_beams_are_read_from_the_walkers_side(direction: Direction, first: LaneSignal, last: LaneSignal) -> None:
-    levels = Levels(direction)
-    seen = [
-        *levels.change(LaneSignal.CONTACT, True),
-        *levels.change(first, True),
-        *levels.change(LaneSignal.BEAM_M, True),
-        *levels.change(first, False),
-        *levels.change(last, True),
-        *levels.change(LaneSignal.BEAM_M, False),
-        *levels.change(last, False),
-        *levels.change(LaneSignal.CONTACT, False),
-    ]
-    assert seen == [Input.OPENED, Input.NEAR, Input.MIDDLE, Input.FAR, Input.CLEAR, Input.AT_REST]
-
-
-def test_a_level_reported_twice_is_one_change() -> None:
-    levels = Levels(Direction.IN)
-    assert levels.change(LaneSignal.BEAM_A, True) == (Input.NEAR,)
-    assert levels.change(LaneSignal.BEAM_A, True) == ()
-
-
-def test_relay_feedback_is_no_input_of_the_machine() -> None:
-    assert Levels(Direction.IN).change(LaneSignal.RELAY_IN, True) == ()
+def test_refusals_of_the_lane_are_published_reasons() -> None:
+    reasons = {reason.value for reason in Reason}
+    assert {refusal.value for refusal in Refusal} - {Refusal.NOTHING_TO_DO} <= reasons
