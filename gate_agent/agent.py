@@ -22,7 +22,9 @@ from gate_agent import config as configuration
 from gate_agent import health, log
 from gate_agent.barrier import Barrier
 from gate_agent.config import ConfigError, Expected, GateConfig
+from gate_agent.control import Control
 from gate_agent.devices import BACKOFF_BASE_S, BACKOFF_CAP_S, Supervised
+from gate_agent.guard import Guard
 from gate_agent.hardware import open_device
 from gate_agent.journal import Journal, RecordUnavailableError
 from gate_agent.lane import Lane, Ports
@@ -120,6 +122,7 @@ class Agent:
         self._trust: TrustCache | None = None
         self._services: Services | None = None
         self._barriers: dict[str, Barrier] = {}
+        self._control: Control | None = None
         self._lanes: list[Lane] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -172,6 +175,7 @@ class Agent:
         )
         self._barriers = {each.id: self._barrier(each, self._services) for each in config.barriers}
         self._lanes = [self._lane(lane, self._services) for lane in config.lanes]
+        await self._start_control(journal)
         uplink = self._uplink = self._make_uplink(journal)
         try:
             await uplink.start()
@@ -205,6 +209,8 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._control is not None:
+            await self._control.stop()
         await asyncio.gather(*(lane.stop() for lane in self._lanes))
         for barrier in self._barriers.values():
             barrier.stop()
@@ -226,6 +232,20 @@ class Agent:
         return (self._uplink.degraded if self._uplink is not None else []) + found
 
     # Parts.
+
+    async def _start_control(self, journal: Journal) -> None:
+        """The guard's socket; a gate that cannot open it serves all the same, and says so."""
+        path = self._config.control
+        if path is None:
+            return
+        control = Control(path, Guard(self._barriers, journal.note).handle)
+        try:
+            await control.start()
+        except OSError as error:
+            _log.error("the control socket %s cannot be opened: %s", path, error.strerror)
+            self._device_changed("control", False, str(error.strerror))
+        else:
+            self._control = control
 
     async def _open_journal(self) -> Journal:
         config = self._config

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -60,6 +61,7 @@ _CLEARED: Mapping[str, Kind] = {
     Effect.HELD_PRE: Kind.ALARM_HELD_CLEARED,
     Effect.HELD: Kind.ALARM_HELD_CLEARED,
 }
+_BARRING = frozenset({Verb.LOCKDOWN, Verb.DISABLE, Verb.ACKNOWLEDGE})
 _OPENING = frozenset({Effect.OPEN, Effect.OPEN_OUT})
 OUTCOMES = frozenset({Effect.COMPLETED, Effect.NOT_TAKEN, Effect.UNKNOWN})
 _HOLD_MARGIN_MS = 1000
@@ -160,18 +162,22 @@ class Barrier:
             await self._open_for(attempt, each.direction)
 
     async def order(self, verb: Verb, *, level: int = 0) -> Refusal | None:
-        """A guard's order, durable before it counts. None: done. Raises OSError or sqlite3.Error: not done."""
+        """A guard's order, durable before it counts. None: done.
+
+        Where it cannot be written, what opens or ends a bar is refused as `record_unavailable`; what bars entry counts all
+        the same, until the next restart.
+        """
         wanted = self._passage.preview(verb, level)
         if isinstance(wanted, Refusal):
             return wanted
-        if self._keep is not None and wanted != self.orders:
-            await self._keep.save(self.settings.id, wanted)
+        if wanted != self.orders and not await self._kept(wanted) and verb not in _BARRING:
+            return Refusal.RECORD_UNAVAILABLE
         with self._changing():
             result = self._passage.order(verb, self._services.clock.monotonic(), level)
             self._follow(result.happenings)
-        if result.refusal is not None and self._keep is not None:
+        if result.refusal is not None:
             # The lane changed while the order was being written: what is kept has to say what is so.
-            await self._keep.save(self.settings.id, self.orders)
+            await self._kept(self.orders)
         return result.refusal
 
     def stop(self) -> None:
@@ -213,8 +219,8 @@ class Barrier:
             data["level"] = self.orders.lockdown
         elif each.effect is Effect.MODE:
             data["mode"] = str(self.orders.rest())
-        elif each.effect in {Effect.FIRE_ASSERTED, Effect.FIRE_CLEARED} and self._keep is not None:
-            self._services.background.spawn(self._keep_orders(self._keep))
+        elif each.effect in {Effect.FIRE_ASSERTED, Effect.FIRE_CLEARED}:
+            self._services.background.spawn(self._keep_now())
         self._services.journal.note(kind, data)
 
     def _sensor(self, changed: SensorChanged) -> None:
@@ -225,12 +231,19 @@ class Barrier:
             self._services.journal.note(Kind.SENSOR_FAULT, {**data, "what": str(changed.fault)})
         self._tell(None)
 
-    async def _keep_orders(self, keep: OrdersKept) -> None:
+    async def _keep_now(self) -> None:
+        await self._kept(self.orders)
+
+    async def _kept(self, orders: Orders) -> bool:
+        """True once `orders` survive a restart (or where this gate keeps none)."""
+        if self._keep is None:
+            return True
         try:
-            await keep.save(self.settings.id, self.orders)
-        except Exception as error:
-            # The disk, whatever the store calls it: the lane stays open, and its state says so.
+            await self._keep.save(self.settings.id, orders)
+        except (OSError, sqlite3.Error) as error:
             _log.error("lane %s: orders cannot be kept: %s", self.settings.id, type(error).__name__)
+            return False
+        return True
 
     # The relay.
 

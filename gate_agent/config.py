@@ -123,6 +123,8 @@ class GateConfig:
     id: str
     site: str
     state_dir: Path
+    control: Path | None
+    """Unix socket for a guard's orders on the spot (gate_agent.control)."""
     trust_directory: Path
     list_key: Path
     """Public key (PEM) that signs the issuer list."""
@@ -155,12 +157,12 @@ def _source(table: Table) -> dict[str, str]:
     return {"source": source, "fps": str(table.whole("fps", 1, 60, 15))}
 
 
-def _socket(table: Table) -> dict[str, str]:
+def _socket(table: Table, key: str = "path") -> dict[str, str]:
     """Simulated hardware listens on a Unix socket or on loopback, never on a network."""
-    path = table.path("path")
+    path = table.path(key)
     if len(os.fsencode(path)) > 100:
         raise table.error(
-            "path",
+            key,
             "유닉스 소켓 경로는 100바이트 이하여야 합니다",
             "a Unix socket path of at most 100 bytes is expected",
         )
@@ -357,6 +359,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
 
     gate = root.table("gate")
     gate_id, site, state_dir = _identifier(gate, "id"), _identifier(gate, "site"), gate.path("state_dir")
+    control = Path(_socket(gate, "control")["path"]) if gate.has("control") else None
     gate.done()
 
     trust = root.table("trust")
@@ -406,6 +409,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
         id=gate_id,
         site=site,
         state_dir=state_dir,
+        control=control,
         trust_directory=directory,
         list_key=list_key,
         policy_file=policy_file,

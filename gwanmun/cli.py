@@ -37,6 +37,14 @@ class Command:
 COMMANDS = (
     Command("agent", "gate_agent.agent", "run", "gate", "게이트 에이전트를 실행합니다 / run the gate agent", True),
     Command(
+        "guard",
+        "gate_agent.guard_cli",
+        "main",
+        "gate",
+        "게이트에서 내리는 경비원의 지시 / a guard's orders at the gate itself",
+        False,
+    ),
+    Command(
         "controller",
         "controller.main",
         "run",

@@ -161,6 +161,11 @@ class Building:
         return f"http://127.0.0.1:{self.web_port}/"
 
     @property
+    def guard_socket(self) -> Path:
+        """Of `gwanmun guard`."""
+        return self.sockets / "guard"
+
+    @property
     def control(self) -> Path:
         """Socket of testbed.control."""
         return self.sockets / "control"
@@ -203,7 +208,12 @@ class Building:
     def _configure(self, keys: DevicePki, now: datetime) -> None:
         config = REPOSITORY / "config"
         gate = tomlkit.parse((config / "gate.toml").read_text("utf-8")).unwrap()
-        gate["gate"] |= {"id": GATE, "site": SITE, "state_dir": str(self.agent_state)}
+        gate["gate"] |= {
+            "id": GATE,
+            "site": SITE,
+            "state_dir": str(self.agent_state),
+            "control": str(self.guard_socket),
+        }
         gate["trust"] = {
             "directory": str(self.trust),
             "list_key": str(self.authority.directory / "list-signer.pub.pem"),

@@ -137,7 +137,8 @@ class Conditioner:
 
     def tick(self, at: float) -> list[Change | FaultChange]:
         found: list[Change | FaultChange] = []
-        for signal, each in self._inputs.items():
+        # Of beams that fall in one reading the barrier line's comes first, as a body that leaves frees them.
+        for signal, each in sorted(self._inputs.items(), key=lambda item: item[0] is not LaneSignal.BEAM_M):
             if each.falls_at is not None and at >= each.falls_at:
                 each.falls_at, each.believed = None, False
                 found.append(Change(signal, False))

@@ -187,6 +187,8 @@ class Refusal(StrEnum):
     LOCKDOWN = "lockdown"
     OUT_OF_SERVICE = "out_of_service"
     FIRE_ACTIVE = "fire_active"
+    RECORD_UNAVAILABLE = "record_unavailable"
+    """The order cannot be made durable. No row of the table says this; whoever keeps the orders does."""
     NOTHING_TO_DO = "nothing_to_do"
     """The order asks for what is so already."""
 

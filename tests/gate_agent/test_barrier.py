@@ -1,0 +1,167 @@
+"""The barrier: what the machine says becomes events, pulses and durable orders."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from drivers.ports import Direction, DriverError, LaneSignal
+from gate_agent.barrier import Barrier
+from gate_agent.passage import Orders, Refusal, Settings, State, Verb
+from protocol.events import Event, Kind
+from tests.gate_agent.conftest import BARRIER, REST, Bench
+from tests.gate_agent.fakes import beam
+
+
+class Kept:
+    """Where orders are kept; `error` makes the next ones fail."""
+
+    def __init__(self) -> None:
+        self.saved: list[Orders] = []
+        self.error: Exception | None = None
+
+    async def save(self, lane: str, orders: Orders) -> None:
+        assert lane == "hall-in"
+        if self.error is not None:
+            raise self.error
+        self.saved.append(orders)
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def barrier(bench: Bench, kept: Kept) -> Barrier:
+    made = Barrier(
+        replace(BARRIER, passage=Settings(max_credits=2)),
+        bench.lane.barrier.hardware,
+        bench.services,
+        call_later=bench.timers.call_later,
+        keep=kept,
+    )
+    for signal in REST:
+        made.on_input(beam(signal, False))
+    return made
+
+
+async def events(bench: Bench) -> list[Event]:
+    await bench.services.background.finish(5)
+    return [event for event in await bench.records() if event.kind is not Kind.TRUST_APPLIED]
+
+
+def tread(bench: Bench, barrier: Barrier, *beams: LaneSignal) -> None:
+    for number, each in enumerate(beams):
+        barrier.on_input(beam(each, True))
+        if number:
+            barrier.on_input(beam(beams[number - 1], False))
+        bench.timers.advance(0.2)
+    barrier.on_input(beam(beams[-1], False))
+    bench.timers.advance(0.7)
+
+
+async def test_leaving_freely_opens_the_exit_and_is_recorded_without_an_attempt(bench: Bench, barrier: Barrier) -> None:
+    tread(bench, barrier, LaneSignal.BEAM_B, LaneSignal.BEAM_M, LaneSignal.BEAM_A)
+    found = await events(bench)
+    assert [event.kind for event in found] == [Kind.EGRESS_BUTTON, Kind.PASSAGE_COMPLETED]
+    assert found[1].data == {"lane": "hall-in", "dir": "out", "cause": "egress"}
+    assert bench.hardware.pulses == [(Direction.OUT, 300)]
+
+
+async def test_an_order_is_durable_before_it_counts(bench: Bench, barrier: Barrier, kept: Kept) -> None:
+    assert await barrier.order(Verb.LOCKDOWN, level=2) is None
+    assert kept.saved == [Orders(lockdown=2)]
+    assert barrier.state is State.LOCKED_DOWN
+    (event,) = await events(bench)
+    assert (event.kind, event.data["level"]) == (Kind.LOCKDOWN_ENTERED, 2)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), sqlite3.OperationalError("disk I/O error")])
+async def test_on_a_dead_disk_a_bar_counts_and_nothing_is_opened_or_released(
+    bench: Bench, barrier: Barrier, kept: Kept, error: Exception
+) -> None:
+    kept.error = error
+    assert await barrier.order(Verb.LOCKDOWN) is None
+    assert barrier.state is State.LOCKED_DOWN
+    assert await barrier.order(Verb.RELEASE) is Refusal.RECORD_UNAVAILABLE
+    assert barrier.state is State.LOCKED_DOWN
+
+
+async def test_fire_counts_first_and_is_kept_at_once_after(bench: Bench, barrier: Barrier, kept: Kept) -> None:
+    barrier.on_input(beam(LaneSignal.FIRE, True))
+    assert barrier.state is State.LOCKED_OPEN
+    assert [event.kind for event in await events(bench)] == [Kind.FIRE_ASSERTED]
+    assert kept.saved == [Orders(fire=True)]
+    barrier.on_input(beam(LaneSignal.FIRE, False))
+    barrier.on_input(beam(LaneSignal.RESET, True))
+    assert [event.kind for event in await events(bench)][-1] is Kind.FIRE_CLEARED
+    assert kept.saved[-1] == Orders()
+
+
+async def test_an_exit_relay_that_does_not_confirm_is_a_fault_without_an_attempt(
+    bench: Bench, barrier: Barrier
+) -> None:
+    bench.hardware.relay_error = DriverError("stuck")
+    barrier.on_input(beam(LaneSignal.BUTTON, True))
+    found = await events(bench)
+    assert [event.kind for event in found] == [Kind.EGRESS_BUTTON, Kind.LANE_FAULT]
+    assert found[1].data == {"lane": "hall-in", "dir": "out", "what": "relay"}
+
+
+async def test_a_sensor_that_is_set_aside_is_an_event_and_a_flag(bench: Bench, barrier: Barrier) -> None:
+    barrier.on_input(beam(LaneSignal.BEAM_A, True))
+    bench.timers.advance(121)
+    assert barrier.degraded == ["sensor.beam_a"]
+    faults = [event.data for event in await events(bench) if event.kind is Kind.SENSOR_FAULT]
+    assert faults == [{"lane": "hall-in", "sensor": "beam_a", "what": "stuck"}]
+    barrier.on_input(beam(LaneSignal.BEAM_A, False))
+    assert barrier.degraded == []
+
+
+async def test_held_is_cleared_once_though_warned_and_alarmed(bench: Bench, barrier: Barrier) -> None:
+    barrier.on_input(beam(LaneSignal.BUTTON, True))
+    barrier.on_input(beam(LaneSignal.BEAM_B, True))
+    barrier.on_input(beam(LaneSignal.BEAM_M, True))
+    bench.timers.advance(45)
+    for each in (LaneSignal.BEAM_A,):
+        barrier.on_input(beam(each, True))
+    barrier.on_input(beam(LaneSignal.BEAM_B, False))
+    barrier.on_input(beam(LaneSignal.BEAM_M, False))
+    barrier.on_input(beam(LaneSignal.BEAM_A, False))
+    bench.timers.advance(1)
+    kinds = [event.kind for event in await events(bench)]
+    assert kinds == [
+        Kind.EGRESS_BUTTON,
+        Kind.ALARM_HELD_PRE,
+        Kind.ALARM_HELD,
+        Kind.PASSAGE_COMPLETED,
+        Kind.ALARM_HELD_CLEARED,
+    ]
+
+
+async def test_what_was_in_force_before_a_restart_is_in_force_after(bench: Bench) -> None:
+    again = Barrier(
+        BARRIER,
+        bench.lane.barrier.hardware,
+        bench.services,
+        call_later=bench.timers.call_later,
+        orders=Orders(lockdown=1),
+    )
+    for signal in REST:
+        again.on_input(beam(signal, False))
+    assert again.state is State.LOCKED_DOWN
+    assert again.may(Direction.IN) is Refusal.LOCKDOWN
+    assert again.may(Direction.OUT) is None
+
+
+async def test_every_effect_that_is_an_event_has_a_name_and_every_alarm_its_end() -> None:
+    from gate_agent import barrier as module
+    from gate_agent.passage import Effect
+
+    silent = {Effect.OPEN, Effect.OPEN_OUT, Effect.ALARMS_CLEARED}
+    assert set(module._EVENT) == set(Effect) - silent
+    alarms = {effect for effect in Effect if module._EVENT.get(effect, Kind.GATE_BOOT).startswith("alarm.")}
+    assert set(module._CLEARED) == alarms
