@@ -126,10 +126,11 @@ async def test_held_is_cleared_once_though_warned_and_alarmed(bench: Bench, barr
     barrier.on_input(beam(LaneSignal.BEAM_B, True))
     barrier.on_input(beam(LaneSignal.BEAM_M, True))
     bench.timers.advance(45)
-    for each in (LaneSignal.BEAM_A,):
-        barrier.on_input(beam(each, True))
     barrier.on_input(beam(LaneSignal.BEAM_B, False))
+    bench.timers.advance(0.3)
+    barrier.on_input(beam(LaneSignal.BEAM_A, True))
     barrier.on_input(beam(LaneSignal.BEAM_M, False))
+    bench.timers.advance(0.3)
     barrier.on_input(beam(LaneSignal.BEAM_A, False))
     bench.timers.advance(1)
     kinds = [event.kind for event in await events(bench)]
