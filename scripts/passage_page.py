@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
-from gate_agent.passage import PASSAGE, TABLE, Effect, Input, State, Step
+from gate_agent.passage import PASSAGE, RESTING, TABLE, Effect, Input, State, Step
 from gate_agent.passage.sensors import CRITICAL, REQUIRED
 from gate_agent.passage.states import GRANTS, ORDERS, LaneType, Refusal
 
@@ -31,8 +32,12 @@ _REST = "rest"
 _QUIET = frozenset({Input.FAULT_ON, Input.FAULT_OFF})
 
 
-def _next(state: State, row: Step) -> str:
+def _next(row: Step) -> str:
     return _REST if row.next is None else str(row.next)
+
+
+def _words(words: Iterable[str]) -> str:
+    return ", ".join(f"`{each}`" for each in words)
 
 
 def _does(row: Step) -> str:
@@ -46,7 +51,7 @@ def _diagram() -> list[str]:
     edges: dict[tuple[str, str], list[str]] = defaultdict(list)
     for state, rows in TABLE.items():
         for given, row in rows.items():
-            target = _next(state, row)
+            target = _next(row)
             if row.refuse is not None or target == state or given in ORDERS or given in _QUIET:
                 continue
             if given is Input.FIRE_ON:
@@ -56,12 +61,9 @@ def _diagram() -> list[str]:
     for (source, target), inputs in edges.items():
         shown = ", ".join(inputs[:3]) + (", …" if len(inputs) > 3 else "")
         lines.append(f"    {source} --> {target}: {shown}")
-    for state in TABLE:
-        if state is not State.LOCKED_OPEN:
-            lines.append(f"    {state} --> locked_open: fire_on")
+    lines += [f"    {state} --> locked_open: fire_on" for state in TABLE if state is not State.LOCKED_OPEN]
     lines.append("    locked_open --> rest: reset")
-    for resting in ("secured", "free", "locked_down", "out_of_service"):
-        lines.append(f"    rest --> {resting}")
+    lines += [f"    rest --> {state}" for state in TABLE if state in RESTING]
     return [*dict.fromkeys(lines), "```"]
 
 
@@ -72,7 +74,7 @@ def _section(state: State) -> list[str]:
         row = TABLE[state][given]
         if row == Step(state):
             continue
-        lines.append(f"| `{given}` | `{_next(state, row)}` | {_does(row)} |")
+        lines.append(f"| `{given}` | `{_next(row)}` | {_does(row)} |")
     nothing = [f"`{given}`" for given in Input if TABLE[state][given] == Step(state)]
     if nothing:
         lines += ["", f"아무 일도 없음 · *changes nothing*: {', '.join(nothing)}"]
@@ -83,10 +85,10 @@ def page() -> str:
     lines = [
         "# 통로의 상태와 입력 · States and inputs of a lane",
         "",
-        "`gate_agent/passage`에서 만들어집니다. 상태마다 모든 입력에 줄이 하나씩 있습니다. `rest`는 그때 효력이 있는 지시가 정하는 상태입니다: 화재, 사용",
-        "중지(고장 포함), 봉쇄, 자유 통행의 순서로 앞선 것, 없으면 `secured`.",
-        "*Made from `gate_agent/passage`. Every state has a row for every input. `rest` is where the orders in force let the lane rest:",
-        "fire, out of service (a fault counts), lockdown, free, in this order of precedence; else `secured`.*",
+        "`gate_agent/passage`에서 만들어집니다. 상태마다 모든 입력에 줄이 하나씩 있습니다. `rest`는 효력이 있는 지시가 정하는 상태입니다:",
+        "화재, 사용 중지(고장 포함), 봉쇄, 자유 통행의 순서로 앞선 것, 없으면 `secured`.",
+        "*Made from `gate_agent/passage`. Every state has a row for every input. `rest` is where the orders in force let the",
+        "lane rest: fire, out of service (a fault counts), lockdown, free, in this order of precedence; else `secured`.*",
         "",
         "여섯 가지 규칙이 표 위에 있고 시험이 지킵니다. *Six rules stand above the rows, and tests hold them:*",
         "",
@@ -119,8 +121,10 @@ def page() -> str:
         "",
         "## 표 · Tables",
         "",
-        f"거절 *refusals*: {', '.join(f'`{each}`' for each in Refusal)}. 지시 *orders*: {', '.join(f'`{each}`' for each in Input if each in ORDERS)}.",
-        f"판단 *decisions*: {', '.join(f'`{each}`' for each in Input if each in GRANTS)}. 통과 중인 상태 *states of a passage*: {', '.join(f'`{each}`' for each in State if each in PASSAGE)}.",
+        f"거절 *refusals*: {_words(Refusal)}.",
+        f"지시 *orders*: {_words(each for each in Input if each in ORDERS)}.",
+        f"판단 *decisions*: {_words(each for each in Input if each in GRANTS)}.",
+        f"통과 중인 상태 *states of a passage*: {_words(each for each in State if each in PASSAGE)}.",
         f"`{Effect.OPEN}`과 `{Effect.OPEN_OUT}`만 릴레이를 움직입니다. *alone move a relay.*",
         "",
     ]
