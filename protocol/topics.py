@@ -34,6 +34,27 @@ def ack(site: str, gate: str) -> str:
     return f"{ROOT}/{site}/{gate}/ack"
 
 
+def zone_tag(site: str, gate: str, zone: str) -> str:
+    """Gate writes, gates read, QoS 1, not retained: one sealed anti-passback message (protocol/zone.py)."""
+    return f"{ROOT}/{site}/{gate}/zone/{zone}/tag"
+
+
+def zone_tags(site: str, zone: str) -> str:
+    """The filter by which a gate hears every gate of a zone, itself included."""
+    return zone_tag(site, "+", zone)
+
+
+def zone_tag_of(topic: str) -> tuple[str, str, str]:
+    """Site, gate and zone of a `zone_tag` topic. Raises ValueError on any other topic."""
+    parts = topic.split("/")
+    if len(parts) != 7 or "/".join(parts[:2]) != ROOT or (parts[4], parts[6]) != ("zone", "tag"):
+        raise ValueError("not a zone topic of this product")
+    site, gate, zone = parts[2], parts[3], parts[5]
+    if not all(ID.fullmatch(each) for each in (site, gate, zone)):
+        raise ValueError("not a zone topic of this product")
+    return site, gate, zone
+
+
 def gate_of(topic: str) -> str:
     """The gate level of one of the topics above. Raises ValueError on any other topic."""
     parts = topic.split("/")

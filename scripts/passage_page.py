@@ -85,8 +85,8 @@ def page() -> str:
     lines = [
         "# 통로의 상태와 입력 · States and inputs of a lane",
         "",
-        "`gate_agent/passage`에서 만들어집니다. 상태마다 모든 입력에 줄이 하나씩 있습니다. `rest`는 효력이 있는 지시가 정하는 상태입니다:",
-        "화재, 사용 중지(고장 포함), 봉쇄, 자유 통행의 순서로 앞선 것, 없으면 `secured`.",
+        "`gate_agent/passage`에서 만들어집니다. 상태마다 모든 입력에 줄이 하나씩 있습니다.",
+        "`rest`는 효력이 있는 지시가 정하는 상태입니다: 화재, 사용 중지(고장 포함), 봉쇄, 자유 통행의 순서로 앞선 것, 없으면 `secured`.",
         "*Made from `gate_agent/passage`. Every state has a row for every input. `rest` is where the orders in force let the",
         "lane rest: fire, out of service (a fault counts), lockdown, free, in this order of precedence; else `secured`.*",
         "",
