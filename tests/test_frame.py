@@ -148,6 +148,13 @@ def _make_targets() -> set[str]:
     return set(re.findall(r"(?m)^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8")))
 
 
+def test_the_pages_made_from_the_code_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "generate_docs.py"), "--check"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_make_has_every_target() -> None:
     assert TARGETS - _make_targets() == set()
 
