@@ -201,6 +201,22 @@ class LaneHardware(Protocol):
         ...
 
 
+class SecondFactor(Protocol):
+    """A device of its own that checks the person after the phone, such as a face terminal. It is told the attempt's id and
+    nothing of the holder, and answers yes or no."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def confirm(self, attempt: str, lane: str, timeout: float) -> bool:
+        """True when the device confirmed within `timeout` seconds, False when it said no.
+
+        Raises LinkTimeoutError for no answer in time and DriverError for a device that is gone.
+        """
+        ...
+
+
 class Light(StrEnum):
     IDLE = "idle"
     WAIT = "wait"

@@ -281,6 +281,7 @@ class Agent:
 
         ports = Ports(
             signal=device("signal", lane.signal),
+            factor=device("factor", lane.factor),
             camera=device("camera", lane.camera),
             nfc=device("nfc", lane.nfc),
             ble=device("ble", lane.ble),
@@ -342,6 +343,8 @@ class Agent:
                 work[ports.nfc.name] = lane.watch_nfc
             if ports.ble is not None:
                 work[ports.ble.name] = None
+            if ports.factor is not None:
+                work[ports.factor.name] = None
         for name, each in work.items():
             self._spawn(self._devices[name].run(each))
 

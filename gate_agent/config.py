@@ -87,6 +87,8 @@ class Lane:
     nfc: str | None
     ble: str | None
     signal: str
+    factor: str | None
+    """A second factor, for zones whose rules ask for one."""
     pass_challenge: bool
     """The sign shows digits that a QR pass has to answer."""
     barrier: Barrier
@@ -185,6 +187,7 @@ _DRIVERS: Mapping[str, Mapping[str, _Options]] = {
     "ble": {"bluez": _bluez, "bumble": _text("hci")},
     "lane": {"simulated": _socket},
     "signal": {"simulated": _socket, "log": _text()},
+    "factor": {"callback": _socket, "contact": _socket},
 }
 """Kind of device -> driver -> its own keys."""
 
@@ -272,6 +275,7 @@ def _lanes(table: Table, devices: Mapping[str, Device]) -> list[Lane]:
             nfc=device(where, "nfc", "nfc", required=False),
             ble=device(where, "ble", "ble", required=False),
             signal=device(where, "signal", "signal", required=True) or "",
+            factor=device(where, "factor", "factor", required=False),
             pass_challenge=where.flag("pass_challenge", default=False),
             barrier=barrier,
         )
@@ -305,7 +309,7 @@ def _unshared(file: Path, tables: Iterable[Sequence[Lane]]) -> None:
         used = [("id", "id", barrier.id, ""), ("lane", "hardware", barrier.hardware, "")]
         for lane, place in zip(sides, ("", "back."), strict=False):
             used += [("camera", "camera", lane.camera or "", place), ("nfc", "nfc", lane.nfc or "", place)]
-            used.append(("signal", "signal", lane.signal, place))
+            used += [("signal", "signal", lane.signal, place), ("factor", "factor", lane.factor or "", place)]
         for kind, key, name, place in used:
             if not name:
                 continue

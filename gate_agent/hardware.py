@@ -7,6 +7,7 @@ from typing import Any
 
 from drivers.ble import BleDriver, BleSettings, open_central
 from drivers.camera import open_camera
+from drivers.factor import open_factor
 from drivers.lane import open_lane
 from drivers.nfc import open_reader
 from drivers.signal import open_signal
@@ -38,6 +39,7 @@ _OPEN: Mapping[str, Callable[[GateConfig, Device, Clock], Startable]] = {
     "nfc": lambda _config, device, clock: open_reader(driver=device.driver, path=device.options["path"], clock=clock),
     "ble": lambda _config, device, clock: _ble(device, clock),
     "lane": _lane,
+    "factor": lambda _config, device, _clock: open_factor(driver=device.driver, path=device.options["path"]),
     "signal": lambda _config, device, _clock: open_signal(driver=device.driver, path=device.options.get("path", "")),
 }
 
@@ -45,7 +47,7 @@ _OPEN: Mapping[str, Callable[[GateConfig, Device, Clock], Startable]] = {
 def open_device(config: GateConfig, device: Device, clock: Clock) -> Any:
     """The port of one device, not started. Raises ConfigError when its options cannot be meant.
 
-    The result's type follows from `device.kind`: Camera, NfcReader, BleCentral, LaneHardware or Signal.
+    The result's type follows from `device.kind`: Camera, NfcReader, BleCentral, LaneHardware, SecondFactor or Signal.
     """
     try:
         return _OPEN[device.kind](config, device, clock)

@@ -25,6 +25,7 @@ from drivers.ports import (
     Message,
     NfcCard,
     NfcReader,
+    SecondFactor,
     Signal,
 )
 from gate_agent import config, messages
@@ -65,6 +66,7 @@ class Ports:
     """One side's devices, each under its supervisor. A BLE central may serve several lanes."""
 
     signal: Supervised[Signal]
+    factor: Supervised[SecondFactor] | None
     camera: Supervised[Camera] | None
     nfc: Supervised[NfcReader] | None
     ble: Supervised[BleCentral] | None

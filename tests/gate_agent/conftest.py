@@ -234,6 +234,7 @@ LANE = config.Lane(
     nfc="hall",
     ble="hall",
     signal="hall",
+    factor=None,
     pass_challenge=False,
     barrier=BARRIER,
 )
@@ -287,6 +288,7 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
     relay = supervised(hardware, "lane.hall")
     ports = Ports(
         supervised(signal, "signal.hall"),
+        None,
         supervised(camera, "camera.hall"),
         supervised(nfc, "nfc.hall"),
         supervised(central, "ble.hall"),
