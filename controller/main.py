@@ -16,6 +16,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from controller import web
+from controller.beacon import Beacons
 from controller.config import ConfigError, ControllerConfig, load
 from controller.ingest import Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
@@ -102,6 +103,7 @@ class Controller:
             asyncio.create_task(self.live.run(), name="live"),
             asyncio.create_task(self._server.serve([sock]), name="web"),
             asyncio.create_task(self._watch(), name="watchdog"),
+            asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             *self.ingest.tasks,
         ]
         _log.info("site %s, page at %s", config.site, self.url)

@@ -36,6 +36,13 @@ class Fields:
             raise self.error(name, "a short word")
         return value
 
+    def text(self, name: str, form: re.Pattern[str], expected: str) -> str:
+        """A string that follows `form` from end to end."""
+        value = self._value.pop(name, None)
+        if not isinstance(value, str) or not form.fullmatch(value):
+            raise self.error(name, expected)
+        return value
+
     def words(self, name: str, most: int) -> tuple[str, ...]:
         value = self._value.pop(name, None)
         if not isinstance(value, list) or len(value) > most:

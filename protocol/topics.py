@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 ROOT = "pacs/1"
+ALL = "all"
+"""In the place of a gate: what the controller says to every gate at once. No gate may be named so."""
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """Site and gate names: they stand in topics, file names and certificate common names."""
 
@@ -55,9 +57,14 @@ def zone_tag_of(topic: str) -> tuple[str, str, str]:
     return site, gate, zone
 
 
+def time(site: str) -> str:
+    """Controller writes, QoS 0, not retained, every 30 s: its beacon, unsigned (protocol.beacon)."""
+    return f"{ROOT}/{site}/{ALL}/time"
+
+
 def gate_of(topic: str) -> str:
-    """The gate level of one of the topics above. Raises ValueError on any other topic."""
+    """The gate level of one of the topics above that have one. Raises ValueError on any other topic."""
     parts = topic.split("/")
-    if len(parts) != 5 or "/".join(parts[:2]) != ROOT or not ID.fullmatch(parts[3]):
+    if len(parts) != 5 or "/".join(parts[:2]) != ROOT or not ID.fullmatch(parts[3]) or parts[3] == ALL:
         raise ValueError("not a topic of this product")
     return parts[3]

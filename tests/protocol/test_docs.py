@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from protocol import ack, events, fields, health, status, topics
+from protocol import ack, beacon, events, fields, health, status, topics
 from protocol.ack import Ack
+from protocol.beacon import Beacon
 from protocol.events import Kind
 from protocol.health import ClockQuality, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EVENTS_MD = (CHECKOUT / "docs" / "events.md").read_text(encoding="utf-8")
-LEAVES = {
+LEAVES: dict[str, Callable[[str, str], str]] = {
     "event": topics.event,
     "state": topics.state,
     "online": topics.online,
     "health": topics.health,
     "ack": topics.ack,
+    "time": lambda site, _gate: topics.time(site),
 }
 CONTROLLER = CHECKOUT / "controller"
 
@@ -89,6 +92,8 @@ def test_asyncapi_has_every_enumerated_word_and_limit(api: Any) -> None:
     assert schemas["state"]["properties"]["lanes"]["maxItems"] == status.MAX_LANES
     assert schemas["lane"]["properties"]["degraded"]["maxItems"] == status.MAX_DEGRADED
     assert schemas["health"]["properties"]["degraded"]["maxItems"] == health.MAX_DEGRADED
+    assert schemas["time"]["properties"]["t"]["pattern"] == f"^{beacon.TIME.pattern}$"
+    assert api["operations"]["receiveTime"]["bindings"]["mqtt"]["messageExpiryInterval"] == beacon.EXPIRY_S
     assert api["operations"]["sendHealth"]["bindings"]["mqtt"]["messageExpiryInterval"] == health.EXPIRY_S
 
 
@@ -101,6 +106,7 @@ def test_asyncapi_has_every_field_of_every_payload(api: Any) -> None:
         "lane": state["lanes"][0],
         "health": json.loads(Health("b", "1", 1, ClockQuality.SYNCED, 0, 0, "1").encode()),
         "ack": json.loads(Ack("e", 1, "0" * 64).encode()),
+        "time": json.loads(Beacon(datetime(2026, 11, 24, tzinfo=UTC), 1).encode()),
     }
     for name, payload in payloads.items():
         schema = api["components"]["schemas"][name]
@@ -140,6 +146,7 @@ def test_the_topic_table_has_every_topic() -> None:
         topics.online("<site>", "<gate>"),
         topics.health("<site>", "<gate>"),
         topics.ack("<site>", "<gate>"),
+        topics.time("<site>"),
     ]
 
 
@@ -187,4 +194,5 @@ def test_every_leaf_has_exactly_one_writer_in_the_access_list() -> None:
         "online": ["gate"],
         "health": ["gate"],
         "ack": ["controller"],
+        "time": ["controller"],
     }

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocol import ack, events, fields, health, status, topics
+from protocol import ack, beacon, events, fields, health, status, topics
 from protocol.ack import Ack
+from protocol.beacon import Beacon
 from protocol.events import Kind
 from protocol.health import ClockQuality, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
@@ -24,6 +25,7 @@ STATE = GateState(
 )
 HEALTH = Health("b-17", "0.1.0", 77, ClockQuality.HOLDOVER, 3, 9, "2026-11-20.3", ("camera.hall",), 900, None)
 ACK = Ack("e1", 7, "ab" * 32)
+BEACON = Beacon(datetime(2026, 11, 24, 1, 2, 3, 456000, tzinfo=UTC), 7)
 EVENT = events.build(
     site="hq",
     gate="gate-1",
@@ -39,6 +41,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes, int]] = {
     "state": (status.parse_state, STATE.encode(), status.MAX_STATE_BYTES),
     "health": (health.parse, HEALTH.encode(), health.MAX_BYTES),
     "ack": (ack.parse, ACK.encode(), ack.MAX_BYTES),
+    "time": (beacon.parse, BEACON.encode(), beacon.MAX_BYTES),
     "event": (events.parse, EVENT, events.MAX_RECORD_BYTES),
 }
 parsers = pytest.mark.parametrize("name", PARSERS)
@@ -54,6 +57,7 @@ def test_what_is_built_parses_back() -> None:
     assert status.parse_state(STATE.encode()) == STATE
     assert health.parse(HEALTH.encode()) == HEALTH
     assert ack.parse(ACK.encode()) == ACK
+    assert beacon.parse(BEACON.encode()) == BEACON
     event = events.parse(EVENT)
     assert (event.id, event.kind, event.raw) == ("gate-1/e1/1", Kind.ACCESS_GRANTED, EVENT)
 
@@ -123,6 +127,11 @@ def test_a_field_nobody_has_looked_at_is_refused(name: str) -> None:
         ("ack", "seq", 0),
         ("ack", "seq", True),
         ("ack", "hash", "ab"),
+        ("time", "t", "2026-11-24T01:02:03Z"),
+        ("time", "t", "2026-11-24T01:02:03.456+09:00"),
+        ("time", "t", "2026-02-30T01:02:03.456Z"),
+        ("time", "t", 1764000000),
+        ("time", "seq", 0),
     ],
 )
 def test_a_value_out_of_bounds_is_refused(name: str, field: str, value: Any) -> None:
@@ -139,3 +148,9 @@ def test_a_topic_is_ours_or_refused(topic: str) -> None:
     except ValueError:
         return
     assert topics.ID.fullmatch(gate)
+
+
+def test_what_is_said_to_all_gates_is_no_gates_topic() -> None:
+    assert topics.time("hq") == "pacs/1/hq/all/time"
+    with pytest.raises(ValueError, match="topic"):
+        topics.gate_of(topics.time("hq"))
