@@ -136,6 +136,9 @@ class Modes:
             db.execute("PRAGMA synchronous = FULL")
             self._orders, self._sequence = _read(db)
             db.execute("PRAGMA journal_mode = WAL")
+        except UnicodeDecodeError as error:
+            db.close()
+            raise _DamagedError("the text in it is no UTF-8") from error
         except BaseException:
             db.close()
             raise
