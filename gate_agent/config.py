@@ -231,7 +231,8 @@ _WIDE = _Pace(wait_for_start_s=10, passage_s=60, tail_gap_s=0.4, settle_s=1.5)
 """A wide lane: wheelchairs and trolleys are long, slow, and have gaps that are no second person."""
 
 
-def _passage(table: Table, *, back: bool, direction: Direction) -> passage.Settings:
+def passage_settings(table: Table, *, back: bool, direction: Direction) -> passage.Settings:
+    """Type and times of one [[lane]]; `back`: readers on both sides. Raises ConfigError."""
     kind = LaneType(table.choice("type", [each.value for each in LaneType], LaneType.SPEED_GATE.value))
     default = _WIDE if table.flag("wide", default=False) else _NARROW
     egress = Egress.READER if back or direction is Direction.OUT else Egress.FREE
@@ -290,7 +291,7 @@ def _lanes(table: Table, devices: Mapping[str, Device]) -> list[Lane]:
         hardware=device(table, "lane", "hardware", required=True) or "",
         # A turnstile's passage pulse is 0.3 s (TiSO); much longer ones hold the barrier open.
         pulse_ms=table.whole("pulse_ms", 50, 10_000, 300),
-        passage=_passage(table, back=two_sided, direction=direction),
+        passage=passage_settings(table, back=two_sided, direction=direction),
     )
     found = [side(table, barrier, direction)]
     if two_sided:
