@@ -7,8 +7,10 @@ MAX_DEPTH = 16
 MAX_ITEMS = 4096
 """Array entries plus map keys and values announced in one decode."""
 MAX_INT_KEYED_MAP = 512
-"""Entries of a map with whole-number keys: Python's hash of an int is its value, so keys can be made to collide.
-valueDigests of the largest known mDL has about 60."""
+"""Entries of a map with whole-number keys. valueDigests of the largest known mDL has about 60."""
+MAX_INT_KEY = 2**60
+"""Magnitude of a whole-number map key. Python hashes an int to itself modulo 2^61 - 1, so only larger keys can be made to
+collide at will (20,000 of them cost seconds); digestIDs of real producers stay below 2^32 (9.1.2.4 says 2^31)."""
 MAX_ENGAGEMENT = 2048
 """Bytes of a DeviceEngagement. The fullest seen has about 200."""
 MAX_RANDOM = 128
