@@ -24,3 +24,9 @@ MAX_STATUS_LIST = 4 * 1024 * 1024
 """Bytes of an unpacked status list: 32 million one-bit entries, 250 times the 130,000 holders foreseen."""
 MAX_QR_PASS = 1024
 """Characters of a QR pass; version 14 at level M holds 528 alphanumeric ones."""
+MAX_CRL = 1024 * 1024
+"""Bytes of a certificate revocation list: some 25,000 signers."""
+MAX_VICAL = 2 * 1024 * 1024
+"""Bytes of a VICAL. The largest of three real ones has 43 kB for 35 authorities."""
+MAX_VICAL_ITEMS = 65536
+"""Array entries plus map keys and values of a VICAL, 24 an authority."""
