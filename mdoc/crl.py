@@ -175,6 +175,11 @@ def _entry_extensions(extensions: _Extensions) -> None:
                 raise MalformedError("CRL: removeFromCRL, which only a delta list may say")
 
 
+def revoked(chain: Iterable[Certificate], lists: Sequence[Crl]) -> bool:
+    """A certificate of the chain stands on the list of its issuer. Names are enough here: the chain itself has been checked."""
+    return any(entry.issuer == link.issuer and link.serial in entry.revoked for link in chain for entry in lists)
+
+
 def newest(lists: Iterable[Crl], in_force: Iterable[Crl] = ()) -> tuple[tuple[Crl, ...], int]:
     """Of each authority the newest of `lists`, and how many were older than the one in force, which then stays in its place."""
     before = {(entry.issuer, entry.issuer_key): entry for entry in in_force}

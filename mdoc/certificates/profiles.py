@@ -126,10 +126,7 @@ def _self_issued(certificate: Certificate, _: Certificate | None) -> str | None:
 
 
 def _authority(certificate: Certificate, _: Certificate | None) -> str | None:
-    critical = certificate.extensions.get(BASIC_CONSTRAINTS, (False, b""))[0]
-    if basic_constraints(certificate) == (True, 0) and critical:
-        return None
-    return "not a certification authority with path length 0, stated as critical"
+    return None if basic_constraints(certificate) == (True, 0) else "not a certification authority with path length 0"
 
 
 def _end_entity(certificate: Certificate, _: Certificate | None) -> str | None:
@@ -349,6 +346,7 @@ IACA_PROFILE = Profile(
         Row("key", _key, fixed=True),
         Row("self_issued", _self_issued, fixed=True),
         Row("basic_constraints", _authority, fixed=True),
+        Row("basic_constraints_critical", _critical(BASIC_CONSTRAINTS, "basic constraints")),
         Row("key_usage", _usage(KEY_CERT_SIGN | CRL_SIGN, words="keyCertSign and cRLSign")),
         # Two of 35 roots on a real list state it as not critical; nothing rests on it in a root that is trusted by name.
         Row("key_usage_critical", _critical(KEY_USAGE, "key usage"), Kind.FORMAL),

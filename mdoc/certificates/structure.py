@@ -5,6 +5,7 @@ Reading says nothing about trust: `mdoc.certificates.profiles` holds the rules, 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -105,6 +106,10 @@ class Certificate:
     def extension(self, oid: bytes) -> bytes | None:
         found = self.extensions.get(oid)
         return None if found is None else found[1]
+
+    def fingerprint(self) -> bytes:
+        """SHA-256 over the DER: what a site's settings name a certificate by."""
+        return hashlib.sha256(self.der).digest()
 
     def library(self) -> x509.Certificate:
         """The same for `cryptography`, for display. Raises MalformedError where that library cannot read it."""
