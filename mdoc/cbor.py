@@ -125,6 +125,20 @@ def decode_map(data: bytes, *, max_bytes: int = limits.MAX_MESSAGE, budget: Item
     return value
 
 
+def entries(data: bytes, *, max_bytes: int = limits.MAX_MESSAGE, budget: ItemBudget | None = None) -> dict[Any, bytes]:
+    """The map that `data` is, each value as the bytes received. Raises MalformedError."""
+    keys = decode_map(data, max_bytes=max_bytes, budget=budget)
+    info, at = data[0] & 31, 1
+    at += 0 if info < 24 else 1 << (info - 24)
+    found = {}
+    budget = ItemBudget()
+    for _ in keys:
+        key, start = _item(data, at, 0, budget)
+        _, at = _item(data, start, 0, budget)
+        found[key] = data[start:at]
+    return found
+
+
 # The scanner. One function per container; strings and small numbers inside are read in place, since in Python a call costs
 # more than they do. A slice past the end comes out short and moves `at` past the end, which each container checks after
 # every entry, before any value is given out.

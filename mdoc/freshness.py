@@ -61,6 +61,12 @@ class Used:
     """At the moment of the verdict; None where the list carries no date."""
 
 
+NO_LIMITS = Freshness()
+"""A list's own expiry and nothing else."""
+AHEAD = timedelta(minutes=5)
+"""How far an issuer's clock may run before ours. A date beyond that would let a list outlive every limit."""
+
+
 def staleness(facts: ListFacts, freshness: Freshness, now: datetime, skew: timedelta) -> str | None:
     """Why the list is too old to prove validity, in words, or None. `skew` is the bound of the clock's error."""
     if facts.expires is not None and now - skew > facts.expires:
@@ -68,7 +74,7 @@ def staleness(facts: ListFacts, freshness: Freshness, now: datetime, skew: timed
     if facts.issued_at is None:
         return None
     age = now - facts.issued_at
-    if age < -skew:
+    if age < -(skew + AHEAD):
         return "issued in the future"
     limit = freshness.limit(facts.kind)
     if limit is not None and age > limit + skew:

@@ -24,6 +24,8 @@ MAX_STATUS_LIST = 4 * 1024 * 1024
 """Bytes of an unpacked status list: 32 million one-bit entries, 250 times the 130,000 holders foreseen."""
 MAX_QR_PASS = 1024
 """Characters of a QR pass; version 14 at level M holds 528 alphanumeric ones."""
+MAX_IDENTIFIERS = 100_000
+"""Entries of an identifier list: revoked credentials of one issuer."""
 MAX_CRL = 1024 * 1024
 """Bytes of a certificate revocation list: some 25,000 signers."""
 MAX_VICAL = 2 * 1024 * 1024
