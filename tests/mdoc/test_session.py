@@ -14,7 +14,7 @@ from mdoc import cbor, cose
 from mdoc.cbor import Encoded
 from mdoc.errors import MalformedError, SessionError
 from mdoc.session import SessionData, SessionEncryption, SessionEstablishment, Status, build_data, build_establishment
-from mdoc.transcript import NfcHandover, QrHandover, SessionTranscript, WalkUpHandover
+from mdoc.transcript import Handover, NfcHandover, QrHandover, SessionTranscript, WalkUpHandover
 
 READER, PHONE = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
 READER_BYTES = Encoded.wrap(cbor.encode(cose.cose_key(READER.public_key())))
@@ -69,7 +69,7 @@ def test_a_message_without_room_for_its_tag_does_not_open(size: int) -> None:
         pair()[1].open(bytes(size))
 
 
-HANDOVERS = [
+HANDOVERS: list[Handover] = [
     QrHandover(),
     NfcHandover(b"Hs"),
     NfcHandover(b"Hs", b"Hr"),
