@@ -24,7 +24,7 @@ Extra = tuple[x509.ExtensionType, bool]
 
 def _name(common_name: str, country: str, state: str | None = None) -> x509.Name:
     attributes = [x509.NameAttribute(NameOID.COUNTRY_NAME, country)] if country else []
-    if state is not None:
+    if state:
         attributes.append(x509.NameAttribute(NameOID.STATE_OR_PROVINCE_NAME, state))
     return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
@@ -130,7 +130,7 @@ def leaf(
 ) -> x509.Certificate:
     """An end-entity certificate below `issuer` (tables B.3 and B.7); `purpose` is its only, critical extended key usage.
 
-    Country and state are the issuer's unless given.
+    Country and state are the issuer's unless given; an empty one is left out.
     """
 
     def issuers(oid: ObjectIdentifier) -> str | None:
