@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mdoc import limits
+from mdoc.errors import MalformedError
 
 ATT_MTU = 515
 """ATT MTU to ask for, bytes: with it one write carries exactly MAX_VALUE (8.3.3.1.1.3)."""
@@ -62,7 +63,7 @@ CENTRAL_CLIENT = Characteristics(_uuid(0x5), _uuid(0x6), _uuid(0x7), _uuid(0x8),
 """mdoc central client mode: the reader is the GATT server (table 6)."""
 
 
-class FramingError(ValueError):
+class FramingError(MalformedError):
     """A chunk that breaks the framing, or a message over the limit. Says what, never the content."""
 
 

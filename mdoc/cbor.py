@@ -2,8 +2,11 @@
 
 Everything tagged 24 ("encoded CBOR data item") comes back as `Encoded` with the exact bytes that were received, so that a
 digest or signature is never computed over a re-encoding (18013-5 9.1.2.4). Non-minimal heads are accepted, since genuine
-wallets emit them. Refused: indefinite lengths, duplicate keys, reserved simple values, trailing bytes, text that is not
-UTF-8, anything over mdoc.limits.
+wallets emit them. Indefinite lengths are refused: every writer of these structures knows their size, and no known producer
+sends one. Refused as well: a map key twice at any level, keys that are neither number nor text nor bytes (so that 1, 1.0
+and true never meet in one dict), numbers as keys that could be made to collide, simple values nobody assigned, trailing
+bytes, text that is not UTF-8, anything over mdoc.limits. Bignums and all other tagged items come back as `Tag` around what
+they hold; nothing is computed from it here.
 """
 
 from __future__ import annotations
@@ -89,34 +92,65 @@ def encode(value: Any) -> bytes:
     return cbor2.dumps(value, default=_write)
 
 
-def decode(data: bytes, *, max_bytes: int = limits.MAX_MESSAGE) -> Any:
+class ItemBudget:
+    """What is left of the items one message may hold. Passed to the decoding of every layer of one message, it bounds the
+    whole; without one each `decode` has a budget of its own."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, items: int = limits.MAX_ITEMS) -> None:
+        self.left = items
+
+
+def decode(data: bytes, *, max_bytes: int = limits.MAX_MESSAGE, budget: ItemBudget | None = None) -> Any:
     """Decode exactly one item. Maps become dict, arrays list, undefined None. Raises MalformedError."""
     if len(data) > max_bytes:
         raise MalformedError(f"{len(data)} bytes, at most {max_bytes}")
     try:
-        value, end = _item(data, 0, 0, [limits.MAX_ITEMS])
+        value, end = _item(data, 0, 0, budget or ItemBudget())
     except (IndexError, struct.error):
         raise MalformedError("ends too early") from None
     except UnicodeDecodeError:
         raise MalformedError("text that is not UTF-8") from None
     if end != len(data):
-        raise MalformedError("bytes after the item")
+        raise MalformedError("bytes after the item" if end < len(data) else "ends too early")
     return value
 
 
-def decode_map(data: bytes, *, max_bytes: int = limits.MAX_MESSAGE) -> dict[Any, Any]:
+def decode_map(data: bytes, *, max_bytes: int = limits.MAX_MESSAGE, budget: ItemBudget | None = None) -> dict[Any, Any]:
     """`decode`, and the item must be a map."""
-    value = decode(data, max_bytes=max_bytes)
+    value = decode(data, max_bytes=max_bytes, budget=budget)
     if type(value) is not dict:
         raise MalformedError("a map is expected")
     return value
 
 
+def entries(data: bytes, *, max_bytes: int = limits.MAX_MESSAGE, budget: ItemBudget | None = None) -> dict[Any, bytes]:
+    """The map that `data` is, each value as the bytes received. Raises MalformedError."""
+    keys = decode_map(data, max_bytes=max_bytes, budget=budget)
+    info, at = data[0] & 31, 1
+    at += 0 if info < 24 else 1 << (info - 24)
+    found = {}
+    budget = ItemBudget()
+    for _ in keys:
+        key, start = _item(data, at, 0, budget)
+        _, at = _item(data, start, 0, budget)
+        found[key] = data[start:at]
+    return found
+
+
+# The scanner. One function per container; strings and small numbers inside are read in place, since in Python a call costs
+# more than they do. A slice past the end comes out short and moves `at` past the end, which each container checks after
+# every entry, before any value is given out.
+
 _SIMPLE = {20: False, 21: True, 22: None, 23: None}
+_MAX_DEPTH = limits.MAX_DEPTH
+_MAX_INT_KEY = limits.MAX_INT_KEY
+_MAX_INT_KEYED_MAP = limits.MAX_INT_KEYED_MAP
 
 
-def _item(data: bytes, at: int, depth: int, budget: list[int]) -> tuple[Any, int]:
-    """The item that starts at `at`, and the position after it. One function: calls are what costs here."""
+def _item(data: bytes, at: int, depth: int, budget: ItemBudget) -> tuple[Any, int]:
+    """The item of any kind that starts at `at`, and the position after it."""
     first = data[at]
     start = at
     at += 1
@@ -137,40 +171,24 @@ def _item(data: bytes, at: int, depth: int, budget: list[int]) -> tuple[Any, int
             at += 8
         else:
             raise MalformedError("indefinite or reserved length")
-    if major == 3:
+    if 2 <= major <= 3:
         end = at + argument
         if end > len(data):
             raise MalformedError("ends too early")
-        return data[at:end].decode(), end
-    if major == 2:
-        end = at + argument
-        if end > len(data):
-            raise MalformedError("ends too early")
-        return data[at:end], end
+        return (data[at:end] if major == 2 else data[at:end].decode()), end
     if major == 0:
         return argument, at
     if major == 1:
         return -1 - argument, at
     if major == 7:
         return _simple(data, start, at, argument)
-    if depth >= limits.MAX_DEPTH:
-        raise MalformedError("nested too deep")
-    depth += 1
     if major == 5:
-        budget[0] -= 2 * argument
-        if budget[0] < 0:
-            raise MalformedError("too many items")
         return _map(data, at, argument, depth, budget)
     if major == 4:
-        budget[0] -= argument
-        if budget[0] < 0:
-            raise MalformedError("too many items")
-        entries = []
-        for _ in range(argument):
-            value, at = _item(data, at, depth, budget)
-            entries.append(value)
-        return entries, at
-    value, end = _item(data, at, depth, budget)
+        return _array(data, at, argument, depth, budget)
+    if depth >= _MAX_DEPTH:
+        raise MalformedError("nested too deep")
+    value, end = _item(data, at, depth + 1, budget)
     if argument == 24:
         if type(value) is not bytes:
             raise MalformedError("tag 24 without a byte string")
@@ -178,10 +196,47 @@ def _item(data: bytes, at: int, depth: int, budget: list[int]) -> tuple[Any, int
     return Tag(argument, value), end
 
 
-def _map(data: bytes, at: int, count: int, depth: int, budget: list[int]) -> tuple[dict[Any, Any], int]:
-    """The entries of a map. Short numbers, texts and byte strings are read in place: a call costs more than they do."""
+def _array(data: bytes, at: int, count: int, depth: int, budget: ItemBudget) -> tuple[list[Any], int]:
+    if depth >= _MAX_DEPTH:
+        raise MalformedError("nested too deep")
+    depth += 1
+    budget.left -= count
+    if budget.left < 0:
+        raise MalformedError("too many items")
+    entries: list[Any] = []
+    size = len(data)
+    for _ in range(count):
+        first = data[at]
+        if first == 0xD8 and data[at + 1] == 0x18 and data[at + 2] == 0x58:
+            end = at + 4 + data[at + 3]
+            entries.append(Encoded(data[at:end], data[at + 4 : end]))
+            at = end
+        elif first == 0x58:
+            end = at + 2 + data[at + 1]
+            entries.append(data[at + 2 : end])
+            at = end
+        elif first < 0x18:
+            entries.append(first)
+            at += 1
+        elif 0xA0 <= first < 0xB8:
+            value, at = _map(data, at + 1, first - 0xA0, depth, budget)
+            entries.append(value)
+        else:
+            value, at = _item(data, at, depth, budget)
+            entries.append(value)
+        if at > size:
+            raise MalformedError("ends too early")
+    return entries, at
+
+
+def _map(data: bytes, at: int, count: int, depth: int, budget: ItemBudget) -> tuple[dict[Any, Any], int]:
+    if depth >= _MAX_DEPTH:
+        raise MalformedError("nested too deep")
+    depth += 1
+    budget.left -= 2 * count
+    if budget.left < 0:
+        raise MalformedError("too many items")
     entries: dict[Any, Any] = {}
-    numbers = 0
     size = len(data)
     for _ in range(count):
         first = data[at]
@@ -192,34 +247,56 @@ def _map(data: bytes, at: int, count: int, depth: int, budget: list[int]) -> tup
         elif first < 0x18:
             key = first
             at += 1
-            numbers += 1
+        elif first == 0x18:
+            key = data[at + 1]
+            at += 2
+        elif 0x20 <= first < 0x38:
+            key = 0x1F - first
+            at += 1
         else:
             key, at = _item(data, at, depth, budget)
             kind = type(key)
             if kind is int:
-                numbers += 1
+                if not -_MAX_INT_KEY <= key <= _MAX_INT_KEY:
+                    raise MalformedError("a map key beyond the numbers that anybody uses")
             elif kind is not str and kind is not bytes:
                 raise MalformedError("a map key that is neither number, text nor bytes")
-        if numbers > limits.MAX_INT_KEYED_MAP:
-            raise MalformedError("too many entries in a map with whole-number keys")
         if key in entries:
             raise MalformedError("the same map key twice")
         first = data[at]
-        if first < 0x18:
-            entries[key] = first
-            at += 1
+        if first == 0x58:
+            end = at + 2 + data[at + 1]
+            entries[key] = data[at + 2 : end]
+            at = end
         elif 0x60 <= first < 0x78:
             end = at + first - 0x5F
             entries[key] = data[at + 1 : end].decode()
             at = end
-        elif first == 0x58:
-            end = at + 2 + data[at + 1]
-            entries[key] = data[at + 2 : end]
+        elif first < 0x18:
+            entries[key] = first
+            at += 1
+        elif 0xA0 <= first < 0xB8:
+            entries[key], at = _map(data, at + 1, first - 0xA0, depth, budget)
+        elif 0x40 <= first < 0x58:
+            end = at + first - 0x3F
+            entries[key] = data[at + 1 : end]
             at = end
+        elif first == 0x78:
+            end = at + 2 + data[at + 1]
+            entries[key] = data[at + 2 : end].decode()
+            at = end
+        elif first == 0xC0 and 0x60 <= data[at + 1] < 0x78 and depth < _MAX_DEPTH:
+            end = at + data[at + 1] - 0x5E
+            entries[key] = Tag(0, data[at + 2 : end].decode())
+            at = end
+        elif 0x80 <= first < 0x98:
+            entries[key], at = _array(data, at + 1, first - 0x80, depth, budget)
         else:
             entries[key], at = _item(data, at, depth, budget)
         if at > size:
             raise MalformedError("ends too early")
+    if count > _MAX_INT_KEYED_MAP and sum(type(key) is int for key in entries) > _MAX_INT_KEYED_MAP:
+        raise MalformedError("too many entries in a map with whole-number keys")
     return entries, at
 
 

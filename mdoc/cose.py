@@ -1,6 +1,7 @@
 """COSE (RFC 9052, 9053): Sign1 and Mac0 as mdoc uses them, keys, and the algorithms that are allowed.
 
-Algorithm and key curve must fit each other; the algorithm is read from the protected header only (18013-5 9.1.2.4).
+Algorithm and key curve must fit each other; the algorithm is read from the protected header only (18013-5 9.1.2.4). The two
+structures may carry their own tag (17, 18), which says nothing new; any other tag is refused, COSE_Sign (98) among them.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import (
@@ -35,27 +38,27 @@ PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448Pu
 
 
 @dataclass(frozen=True, slots=True)
-class _EcAlgorithm:
-    hash: hashes.HashAlgorithm
-    curves: frozenset[str]
+class _Curve:
+    """What may sign with keys on one curve."""
+
+    size: int
+    """Bytes of a coordinate, and of r and s each."""
+    schemes: Mapping[int, ec.ECDSA]
 
 
 _NIST = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
-_EC_ALGORITHMS: Mapping[int, _EcAlgorithm] = {
-    # RFC 9053 table 1 ties no curve to the hash; 18013-5 table B.2 pairs them, Brainpool of the same strength included.
-    -7: _EcAlgorithm(hashes.SHA256(), frozenset({"secp256r1", "brainpoolP256r1"})),
-    -35: _EcAlgorithm(hashes.SHA384(), frozenset({"secp384r1", "brainpoolP320r1", "brainpoolP384r1"})),
-    -36: _EcAlgorithm(hashes.SHA512(), frozenset({"secp521r1", "brainpoolP512r1"})),
-    # Fully specified (RFC 9864).
-    -9: _EcAlgorithm(hashes.SHA256(), frozenset({"secp256r1"})),
-    -48: _EcAlgorithm(hashes.SHA384(), frozenset({"secp384r1"})),
-    -49: _EcAlgorithm(hashes.SHA512(), frozenset({"secp521r1"})),
-    -261: _EcAlgorithm(hashes.SHA256(), frozenset({"brainpoolP256r1"})),
-    -262: _EcAlgorithm(hashes.SHA384(), frozenset({"brainpoolP320r1"})),
-    -263: _EcAlgorithm(hashes.SHA384(), frozenset({"brainpoolP384r1"})),
-    -264: _EcAlgorithm(hashes.SHA512(), frozenset({"brainpoolP512r1"})),
+_SHA256, _SHA384, _SHA512 = ec.ECDSA(hashes.SHA256()), ec.ECDSA(hashes.SHA384()), ec.ECDSA(hashes.SHA512())
+# RFC 9053 table 1 ties no curve to the hash; 18013-5 table B.2 pairs them, Brainpool of the same strength included. After
+# it the fully specified numbers: as registered by RFC 9864, and as its drafts had them, which some producers still send.
+_SIGNING_CURVES: Mapping[str, _Curve] = {
+    "secp256r1": _Curve(32, dict.fromkeys((-7, -9), _SHA256)),
+    "secp384r1": _Curve(48, dict.fromkeys((-35, -51, -48), _SHA384)),
+    "secp521r1": _Curve(66, dict.fromkeys((-36, -52, -49), _SHA512)),
+    "brainpoolP256r1": _Curve(32, dict.fromkeys((-7, -265, -261), _SHA256)),
+    "brainpoolP384r1": _Curve(48, dict.fromkeys((-35, -267, -263), _SHA384)),
+    "brainpoolP512r1": _Curve(64, dict.fromkeys((-36, -268, -264), _SHA512)),
 }
-_ED25519, _ED448 = frozenset({-8, -50}), frozenset({-8, -51})
+_ED25519, _ED448 = frozenset({-8, -19, -50}), frozenset({-8, -53, -51})
 _CURVES: Mapping[int, ec.EllipticCurve] = {
     1: ec.SECP256R1(),
     2: ec.SECP384R1(),
@@ -93,7 +96,7 @@ class Mac0:
     tag: bytes
 
 
-def _parts(value: Any, tag: int, what: str) -> tuple[bytes, dict[Any, Any], dict[Any, Any], bytes | None, bytes]:
+def _parts(value: Any, tag: int, what: str) -> tuple[bytes, Mapping[Any, Any], dict[Any, Any], bytes | None, bytes]:
     if type(value) is cbor.Tag and value.number == tag:
         value = value.value
     if type(value) is not list or len(value) != 4:
@@ -106,16 +109,31 @@ def _parts(value: Any, tag: int, what: str) -> tuple[bytes, dict[Any, Any], dict
         or type(proof) is not bytes
     ):
         raise MalformedError(f"{what}: bstr, map, bstr or nil, bstr are expected")
-    protected = cbor.decode_map(protected_raw) if protected_raw else {}
-    for label in protected:
-        if label in unprotected:
+    protected = _short_header(protected_raw) if len(protected_raw) <= _SHORT_HEADER else _header(protected_raw)
+    for label in unprotected:
+        if label in protected:
             raise MalformedError(f"{what}: a header in both buckets")
-    if CRIT in protected or CRIT in unprotected:
-        # No header of ours is critical, so whatever is listed there is one we do not understand (RFC 9052 3.1).
-        raise MalformedError(f"{what}: critical header")
-    if protected and ALG in protected and type(protected[ALG]) is not int:
-        raise MalformedError(f"{what}: algorithm is not a whole number")
+        if label == CRIT or type(label) is bytes:
+            raise MalformedError(f"{what}: critical header, or a label that is neither number nor text")
     return protected_raw, protected, unprotected, payload, proof
+
+
+def _header(raw: bytes) -> Mapping[Any, Any]:
+    """A protected header (RFC 9052 3): an empty byte string is an empty map."""
+    header = cbor.decode_map(raw) if raw else {}
+    if CRIT in header:
+        # No header of ours is critical, so whatever is listed there is one we do not understand (RFC 9052 3.1).
+        raise MalformedError("COSE: critical header")
+    if any(type(label) is bytes for label in header):
+        raise MalformedError("COSE: a header label that is neither number nor text")
+    if ALG in header and type(header[ALG]) is not int:
+        raise MalformedError("COSE: algorithm is not a whole number")
+    return MappingProxyType(header)
+
+
+_SHORT_HEADER = 8
+"""Bytes of a header that holds an algorithm and nothing else: worth remembering, since all producers send the same few."""
+_short_header = lru_cache(maxsize=64)(_header)
 
 
 def parse_sign1(value: Any, what: str = "COSE_Sign1") -> Sign1:
@@ -143,28 +161,25 @@ def mac_structure(protected_raw: bytes, payload: bytes, aad: bytes = b"") -> byt
 
 
 def verify_signature(key: PublicKey, algorithm: object, signature: bytes, message: bytes) -> bool:
-    """True if `algorithm` is allowed, fits the key's curve, and the signature over `message` is good."""
+    """True if `algorithm` is allowed, fits the key's curve, and the signature over `message` is good.
+
+    ECDSA signatures are r || s of exactly twice the curve's size (RFC 9053 2.1); r and s outside 1 to n - 1 never verify.
+    """
     if type(algorithm) is not int:
         return False
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
-            known = _EC_ALGORITHMS.get(algorithm)
-            if known is None or key.curve.name not in known.curves:
+            curve = _SIGNING_CURVES.get(key.curve.name)
+            scheme = None if curve is None else curve.schemes.get(algorithm)
+            if curve is None or scheme is None or len(signature) != 2 * curve.size:
                 return False
-            size = (key.curve.key_size + 7) // 8
-            if len(signature) != 2 * size:
-                return False
-            der = encode_dss_signature(int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big"))
-            key.verify(der, message, ec.ECDSA(known.hash))
-        elif isinstance(key, ed25519.Ed25519PublicKey):
-            if algorithm not in _ED25519:
-                return False
+            r, s = signature[: curve.size], signature[curve.size :]
+            key.verify(encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big")), message, scheme)
+        elif algorithm in (_ED25519 if isinstance(key, ed25519.Ed25519PublicKey) else _ED448):
             key.verify(signature, message)
         else:
-            if algorithm not in _ED448:
-                return False
-            key.verify(signature, message)
-    except (InvalidSignature, ValueError):
+            return False
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm):
         return False
     return True
 
@@ -242,8 +257,9 @@ def public_key(value: Any, what: str = "COSE_Key") -> PublicKey:
         if kty != 2 or curve is None:
             raise MalformedError(f"{what}: key type or curve not supported")
         y = value.get(-3)
-        if len(x) != (curve.key_size + 7) // 8:
-            raise MalformedError(f"{what}: x has the wrong length")
+        size = (curve.key_size + 7) // 8
+        if len(x) != size or (type(y) is bytes and len(y) != size):
+            raise MalformedError(f"{what}: a coordinate has the wrong length")
         if type(y) is bytes:
             point = b"\x04" + x + y
         elif type(y) is bool:
@@ -251,7 +267,7 @@ def public_key(value: Any, what: str = "COSE_Key") -> PublicKey:
         else:
             raise MalformedError(f"{what}: y is expected")
         return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise MalformedError(f"{what}: not a point on its curve") from error
 
 

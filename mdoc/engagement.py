@@ -1,10 +1,17 @@
-"""DeviceEngagement (18013-5 8.2.1.1): read with its received bytes kept, built for the holder's side, and its QR form."""
+"""DeviceEngagement (18013-5 8.2.1.1): read with its received bytes kept, built for the holder's side, and its QR form.
+
+{0: version, 1: [cipher suite, EDeviceKeyBytes], ? 2: [+ [type, version, options]], ? 5: [origin infos], ? 6: {capability: value}}
+
+Versions 1.x are read alike; what this reader does not know (server retrieval, protocol info, later keys) is kept as bytes.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +26,20 @@ CIPHER_SUITE_1 = 1
 """ECDH, HKDF-SHA-256, AES-256-GCM (9.1.5.2)."""
 METHOD_NFC, METHOD_BLE = 1, 2
 METHOD_VERSION = 1
+MAX_METHODS = 16
+"""Retrieval methods of one engagement; five kinds exist."""
+CAPABILITY_HANDOVER_SESSION_ESTABLISHMENT, CAPABILITY_READER_AUTH_ALL, CAPABILITY_EXTENDED_REQUEST = 2, 3, 4
+"""Capabilities of the second edition (key 6)."""
+_VERSION = re.compile(r"1\.[0-9]{1,2}")
+_BASE64URL = re.compile(rb"[A-Za-z0-9_-]*={0,2}")
 
 
 @dataclass(frozen=True, slots=True)
 class BleOptions:
-    """BleOptions (8.2.1.1): which roles the mdoc offers and the service UUID of each."""
+    """BleOptions (8.2.1.1): which roles the mdoc offers and the service UUID of each.
+
+    The PSM (key 21, second edition) is passed over: this reader speaks GATT; announced L2CAP channels are broken in the field.
+    """
 
     peripheral_server: bool = False
     central_client: bool = False
@@ -78,24 +94,47 @@ def _nfc(options: dict[Any, Any]) -> NfcOptions:
     return NfcOptions(command, response)
 
 
+def _merged(first: BleOptions | None, more: BleOptions) -> BleOptions:
+    """Two BLE methods in one engagement: each mode as the first one offers it that does."""
+    if first is None:
+        return more
+    server = first if first.peripheral_server else more
+    client = first if first.central_client else more
+    return BleOptions(
+        server.peripheral_server,
+        client.central_client,
+        server.peripheral_server_uuid,
+        client.central_client_uuid,
+        first.address or more.address,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceEngagement:
     """What a phone says of itself before a session. `raw` are the bytes received: they go into the transcript."""
 
-    raw: bytes
+    raw: bytes = field(repr=False)
     version: str
-    key: ec.EllipticCurvePublicKey
-    key_bytes: Encoded
+    key: ec.EllipticCurvePublicKey = field(repr=False)
+    key_bytes: Encoded = field(repr=False)
     """EDeviceKeyBytes with its tag: input of the BLE Ident."""
-    ble: BleOptions | None
+    ble: BleOptions | None = field(repr=False)
     nfc: NfcOptions | None
+    method_types: tuple[int, ...] = ()
+    """Type of every retrieval method in order, those this reader does not speak included."""
+    origin_infos: tuple[Mapping[Any, Any], ...] = ()
+    """Key 5 (ISO/IEC TS 18013-7); Apple sends an empty array."""
+    capabilities: Mapping[int, Any] = field(default_factory=dict)
+    """Key 6 (second edition)."""
+    other: Mapping[Any, bytes] = field(default_factory=dict, repr=False)
+    """Keys this reader does not know, each value as received."""
 
     @classmethod
     def parse(cls, raw: bytes) -> DeviceEngagement:
-        """Unknown keys, methods and options are ignored (later versions add some). Raises MalformedError."""
+        """Unknown keys, methods and options are no error (later versions add some). Raises MalformedError."""
         body = cbor.decode_map(raw, max_bytes=limits.MAX_ENGAGEMENT)
         version = body.get(0)
-        if type(version) is not str or not version.startswith("1."):
+        if type(version) is not str or not _VERSION.fullmatch(version):
             raise MalformedError("engagement: version 1.x is expected")
         security = body.get(1)
         if type(security) is not list or len(security) < 2:
@@ -104,29 +143,54 @@ class DeviceEngagement:
         if suite != CIPHER_SUITE_1 or type(suite) is not int or type(key_bytes) is not Encoded:
             raise MalformedError("engagement: cipher suite 1 and a key are expected")
         key = cose.ec_public_key(cbor.decode(key_bytes.content), "EDeviceKey")
-        ble: BleOptions | None = None
-        nfc: NfcOptions | None = None
-        methods = body.get(2, [])
-        if type(methods) is not list:
-            raise MalformedError("engagement: retrieval methods are an array")
-        for method in methods:
-            if type(method) is not list or len(method) < 3 or type(method[0]) is not int:
-                raise MalformedError("engagement: a retrieval method is [type, version, options]")
-            kind, version_, options = method[:3]
-            if version_ != METHOD_VERSION or type(options) is not dict:
-                continue
-            if kind == METHOD_BLE and ble is None:
-                ble = _ble(options)
-            elif kind == METHOD_NFC and nfc is None:
-                nfc = _nfc(options)
-        return cls(raw, version, key, key_bytes, ble, nfc)
+        types, ble, nfc = _methods(body.get(2, []))
+        origins, capabilities = body.get(5, []), body.get(6, {})
+        if type(origins) is not list or any(type(entry) is not dict for entry in origins):
+            raise MalformedError("engagement: origin infos are an array of maps")
+        if type(capabilities) is not dict or any(type(number) is not int for number in capabilities):
+            raise MalformedError("engagement: capabilities are a map by number")
+        other = {}
+        if not _KNOWN_KEYS.issuperset(body):
+            other = {key: value for key, value in cbor.entries(raw).items() if key not in _KNOWN_KEYS}
+        return cls(bytes(raw), version, key, key_bytes, ble, nfc, types, tuple(origins), capabilities, other)
+
+
+_KNOWN_KEYS = frozenset({0, 1, 2, 5, 6})
+
+
+def _methods(value: Any) -> tuple[tuple[int, ...], BleOptions | None, NfcOptions | None]:
+    """Retrieval methods (key 2). Of NFC the first counts; BLE may come in several, one mode each."""
+    if type(value) is not list or len(value) > MAX_METHODS:
+        raise MalformedError("engagement: retrieval methods are a short array")
+    types: list[int] = []
+    ble: BleOptions | None = None
+    nfc: NfcOptions | None = None
+    for method in value:
+        if type(method) is not list or len(method) < 2 or type(method[0]) is not int or type(method[1]) is not int:
+            raise MalformedError("engagement: a retrieval method is [type, version, options]")
+        kind, version = method[:2]
+        types.append(kind)
+        if version != METHOD_VERSION or kind not in (METHOD_BLE, METHOD_NFC):
+            continue
+        if len(method) < 3 or type(method[2]) is not dict:
+            raise MalformedError("engagement: options of a retrieval method are a map")
+        if kind == METHOD_BLE:
+            ble = _merged(ble, _ble(method[2]))
+        elif nfc is None:
+            nfc = _nfc(method[2])
+    return tuple(types), ble, nfc
 
 
 def build_engagement(
-    key: ec.EllipticCurvePublicKey, *, ble: BleOptions | None = None, nfc: NfcOptions | None = None
+    key: ec.EllipticCurvePublicKey,
+    *,
+    ble: BleOptions | None = None,
+    nfc: NfcOptions | None = None,
+    capabilities: Mapping[int, Any] | None = None,
 ) -> bytes:
-    """DeviceEngagement version 1.0 with the retrieval methods given."""
-    body: dict[int, Any] = {0: "1.0", 1: [CIPHER_SUITE_1, Encoded.wrap(cbor.encode(cose.cose_key(key)))]}
+    """DeviceEngagement with the retrieval methods given: version 1.0, or 1.1 with capabilities."""
+    version = "1.0" if capabilities is None else "1.1"
+    body: dict[int, Any] = {0: version, 1: [CIPHER_SUITE_1, Encoded.wrap(cbor.encode(cose.cose_key(key)))]}
     methods: list[Any] = []
     if nfc is not None:
         methods.append([METHOD_NFC, METHOD_VERSION, {0: nfc.max_command, 1: nfc.max_response}])
@@ -141,6 +205,8 @@ def build_engagement(
         methods.append([METHOD_BLE, METHOD_VERSION, options])
     if methods:
         body[2] = methods
+    if capabilities is not None:
+        body[6] = dict(capabilities)
     return cbor.encode(body)
 
 
@@ -156,6 +222,8 @@ def from_qr(text: bytes) -> bytes:
     body = text[len(QR_SCHEME) :]
     if len(body) > limits.MAX_ENGAGEMENT * 4 // 3 + 4:
         raise MalformedError("engagement too long")
+    if not _BASE64URL.fullmatch(body):  # Python's decoder would take + and / as well
+        raise MalformedError("not base64url")
     try:
         return base64.b64decode(body + b"=" * (-len(body) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:

@@ -11,6 +11,14 @@ class MalformedError(MdocError):
     """Bytes that break the structure or a limit. The message names the place, never the content."""
 
 
+class HandoverError(MalformedError):
+    """An NDEF file, handover message or TNEP exchange that breaks its format, a limit, or what was offered."""
+
+
+class NotReadyError(MdocError):
+    """The phone has no engagement to give yet: locked (6A82), or its NDEF file stays empty. Worth asking again."""
+
+
 class SessionError(MdocError):
     """A session message that does not decrypt, is out of order or carries an error status (18013-5 9.1.1.4)."""
 

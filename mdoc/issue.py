@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -40,9 +40,18 @@ def issue(
     valid_until: datetime,
     random_bytes: Callable[[int], bytes],
     status: tuple[str, int] | None = None,
+    identifier: tuple[str, bytes] | None = None,
+    status_certificate: x509.Certificate | None = None,
+    authorized_name_spaces: Sequence[str] = (),
+    authorized_elements: Mapping[str, Sequence[str]] | None = None,
     digest_algorithm: str = "SHA-256",
 ) -> Credential:
-    """Issue one credential. `status` is (list address, index)."""
+    """Issue one credential.
+
+    `status` is (status list's address, index), `identifier` (identifier list's address, identifier); both lists' signer
+    chains to `status_certificate` where one is given, else to the issuing authority. The authorizations say what the
+    device key may sign itself.
+    """
     items: dict[str, dict[str, Encoded]] = {}
     digests: dict[str, dict[int, bytes]] = {}
     for space, values in elements.items():
@@ -74,8 +83,21 @@ def issue(
             "validUntil": format_tdate(valid_until),
         },
     }
+    authorizations: dict[str, Any] = {}
+    if authorized_name_spaces:
+        authorizations["nameSpaces"] = list(authorized_name_spaces)
+    if authorized_elements:
+        authorizations["dataElements"] = {space: list(names) for space, names in authorized_elements.items()}
+    if authorizations:
+        body["deviceKeyInfo"]["keyAuthorizations"] = authorizations
+    vouched = {} if status_certificate is None else {"certificate": status_certificate.public_bytes(Encoding.DER)}
+    lists: dict[str, Any] = {}
     if status is not None:
-        body["status"] = {"status_list": {"idx": status[1], "uri": status[0]}}
+        lists["status_list"] = {"idx": status[1], "uri": status[0], **vouched}
+    if identifier is not None:
+        lists["identifier_list"] = {"id": identifier[1], "uri": identifier[0], **vouched}
+    if lists:
+        body["status"] = lists
     issuer_auth = cose.build_sign1(
         signer,
         Encoded.wrap(cbor.encode(body)).raw,

@@ -1,32 +1,43 @@
 """The signed issuer list: issuers named by `kid` (a DID key or our own short name) for what carries no certificate chain.
 
     COSE_Sign1 (tag 18), protected {1: alg, 16: "application/gwanmun-issuers+cbor"}, payload
-    {"version": 1, "date": tdate, "issuers": [+ {"kid": bstr, "key": COSE_Key, "docTypes": [+ tstr],
-     "notBefore": tdate, "notAfter": tdate, "statusLists": [* uri]}]}
+    {"version": 1, "date": tdate, ? "nextUpdate": tdate, "issuers": [+ {"kid": bstr, "key": COSE_Key, "docTypes": [+ tstr],
+     "notBefore": tdate, "notAfter": tdate, "statusLists": [* uri], ? "statusAuthority": bstr}]}
 
-The signer's public key is pinned in the gate's configuration. A pass refers to a status list by its place in `statusLists`.
+The list's own signer is pinned in the gate's configuration. A QR pass refers to a document type and a status list by their
+places in `docTypes` and `statusLists`; an mdoc whose issuerAuth carries `kid` instead of x5chain may name only what stands
+there. `statusAuthority` is the key identifier of the issuing authority under which the status lists are signed; without it any
+trusted authority's counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import cbor, cose
 from mdoc.cbor import Tag
 from mdoc.errors import MalformedError, TrustError
+from mdoc.freshness import ListFacts, ListKind
 from mdoc.mso import tdate
+
+if TYPE_CHECKING:
+    from mdoc.certificates import Anchor
+    from mdoc.crl import Crl
 
 TYPE = "application/gwanmun-issuers+cbor"
 MAX_KID = 256
+_NO_LIST = ListFacts(ListKind.ISSUER_LIST, "issuers.cose", None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedIssuer:
+    """An entry. Answers what `mdoc.certificates.Chained` answers, so that a verifier asks both kinds of issuer the same."""
+
     kid: bytes
     key: ec.EllipticCurvePublicKey
     doc_types: tuple[str, ...]
@@ -34,13 +45,47 @@ class ListedIssuer:
     not_before: datetime
     not_after: datetime
     status_lists: tuple[str, ...]
+    status_authority: bytes | None = None
+    source: ListFacts = _NO_LIST
+
+    @property
+    def crl(self) -> Crl | None:
+        """None: an issuer without a certificate is revoked by a newer list without it."""
+        return None
+
+    @property
+    def revoked(self) -> bool:
+        return False
+
+    def dated(self, moment: datetime) -> bool:
+        return self.not_before <= moment <= self.not_after
+
+    def may_sign(self, doc_type: str) -> bool:
+        return doc_type in self.doc_types
+
+    def purpose_fits(self, doc_type: str) -> bool:
+        """A listed key has no purpose but the document types of its entry."""
+        return doc_type in self.doc_types
+
+    def accepts_status(self, uri: str, authority: Anchor) -> bool:
+        """The list at `uri`, whose signer `authority` issued, speaks for this issuer's documents."""
+        expected = self.status_authority
+        return uri in self.status_lists and (expected is None or authority.key_identifier == expected)
 
 
 class IssuerList:
     """Listed issuers by kid. An empty list trusts nobody."""
 
-    def __init__(self, issuers: Iterable[ListedIssuer] = (), date: datetime | None = None) -> None:
-        self._by_kid: Mapping[bytes, ListedIssuer] = {issuer.kid: issuer for issuer in issuers}
+    def __init__(
+        self,
+        issuers: Iterable[ListedIssuer] = (),
+        date: datetime | None = None,
+        next_update: datetime | None = None,
+    ) -> None:
+        self.facts = replace(_NO_LIST, issued_at=date, expires=next_update)
+        self._by_kid: Mapping[bytes, ListedIssuer] = {
+            issuer.kid: replace(issuer, source=self.facts) for issuer in issuers
+        }
         self.date = date
 
     def __len__(self) -> int:
@@ -60,13 +105,20 @@ def _entry(value: Any) -> ListedIssuer:
         raise MalformedError("issuer list: docTypes is expected")
     if type(lists) is not list or not all(type(entry) is str for entry in lists):
         raise MalformedError("issuer list: statusLists is an array of addresses")
+    authority = value.get("statusAuthority")
+    if authority is not None and (type(authority) is not bytes or not authority):
+        raise MalformedError("issuer list: statusAuthority is a key identifier")
+    not_before, not_after = tdate(value.get("notBefore"), "notBefore"), tdate(value.get("notAfter"), "notAfter")
+    if not_before > not_after:
+        raise MalformedError("issuer list: an entry ends before it begins")
     return ListedIssuer(
         kid,
         cose.ec_public_key(value.get("key"), "issuer list key"),
         tuple(types),
-        tdate(value.get("notBefore"), "notBefore"),
-        tdate(value.get("notAfter"), "notAfter"),
+        not_before,
+        not_after,
         tuple(lists),
+        authority,
     )
 
 
@@ -84,7 +136,8 @@ def parse(raw: bytes, signer: ec.EllipticCurvePublicKey) -> IssuerList:
     issuers = [_entry(entry) for entry in entries]
     if len({issuer.kid for issuer in issuers}) != len(issuers):
         raise MalformedError("issuer list: a kid twice")
-    return IssuerList(issuers, tdate(body.get("date"), "date"))
+    next_update = tdate(body["nextUpdate"], "nextUpdate") if "nextUpdate" in body else None
+    return IssuerList(issuers, tdate(body.get("date"), "date"), next_update)
 
 
 def format_tdate(moment: datetime) -> Tag:
@@ -92,22 +145,31 @@ def format_tdate(moment: datetime) -> Tag:
     return Tag(0, moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
-def build(issuers: Sequence[ListedIssuer], date: datetime, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A signed list (publisher's side)."""
-    payload = {
-        "version": 1,
-        "date": format_tdate(date),
-        "issuers": [
-            {
-                "kid": issuer.kid,
-                "key": cose.cose_key(issuer.key),
-                "docTypes": list(issuer.doc_types),
-                "notBefore": format_tdate(issuer.not_before),
-                "notAfter": format_tdate(issuer.not_after),
-                "statusLists": list(issuer.status_lists),
-            }
-            for issuer in issuers
-        ],
+def _row(issuer: ListedIssuer) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "kid": issuer.kid,
+        "key": cose.cose_key(issuer.key),
+        "docTypes": list(issuer.doc_types),
+        "notBefore": format_tdate(issuer.not_before),
+        "notAfter": format_tdate(issuer.not_after),
+        "statusLists": list(issuer.status_lists),
     }
+    if issuer.status_authority is not None:
+        row["statusAuthority"] = issuer.status_authority
+    return row
+
+
+def build(
+    issuers: Sequence[ListedIssuer],
+    date: datetime,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    next_update: datetime | None = None,
+) -> bytes:
+    """A signed list (publisher's side)."""
+    payload: dict[str, Any] = {"version": 1, "date": format_tdate(date)}
+    if next_update is not None:
+        payload["nextUpdate"] = format_tdate(next_update)
+    payload["issuers"] = [_row(issuer) for issuer in issuers]
     sign1 = cose.build_sign1(key, cbor.encode(payload), protected={cose.TYP: TYPE})
     return cbor.encode(Tag(cose.TAG_SIGN1, sign1))

@@ -7,8 +7,10 @@ MAX_DEPTH = 16
 MAX_ITEMS = 4096
 """Array entries plus map keys and values announced in one decode."""
 MAX_INT_KEYED_MAP = 512
-"""Entries of a map with whole-number keys: Python's hash of an int is its value, so keys can be made to collide.
-valueDigests of the largest known mDL has about 60."""
+"""Entries of a map with whole-number keys. valueDigests of the largest known mDL has about 60."""
+MAX_INT_KEY = 2**60
+"""Magnitude of a whole-number map key. Python hashes an int to itself modulo 2^61 - 1, so only larger keys can be made to
+collide at will (20,000 of them cost seconds); digestIDs of real producers stay below 2^32 (9.1.2.4 says 2^31)."""
 MAX_ENGAGEMENT = 2048
 """Bytes of a DeviceEngagement. The fullest seen has about 200."""
 MAX_RANDOM = 128
@@ -22,3 +24,11 @@ MAX_STATUS_LIST = 4 * 1024 * 1024
 """Bytes of an unpacked status list: 32 million one-bit entries, 250 times the 130,000 holders foreseen."""
 MAX_QR_PASS = 1024
 """Characters of a QR pass; version 14 at level M holds 528 alphanumeric ones."""
+MAX_IDENTIFIERS = 100_000
+"""Entries of an identifier list: revoked credentials of one issuer."""
+MAX_CRL = 1024 * 1024
+"""Bytes of a certificate revocation list: some 25,000 signers."""
+MAX_VICAL = 2 * 1024 * 1024
+"""Bytes of a VICAL. The largest of three real ones has 43 kB for 35 authorities."""
+MAX_VICAL_ITEMS = 65536
+"""Array entries plus map keys and values of a VICAL, 24 an authority."""

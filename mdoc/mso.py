@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mdoc import cbor, cose
-from mdoc.cbor import Encoded, Tag
+from mdoc.cbor import Encoded, ItemBudget, Tag
 from mdoc.errors import MalformedError
 
 DIGEST_SIZES = {"SHA-256": 32, "SHA-384": 48, "SHA-512": 64}
 HASH_NAMES = {"SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
-_TDATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+_TDATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
+_VERSION = re.compile(r"1\.[0-9]{1,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,22 @@ class StatusReference:
 
     index: int
     uri: str
+    certificate: bytes | None = None
+    """DER. The list's signer has to chain to it; absent, to the authority that issued the credential."""
 
 
 @dataclass(frozen=True, slots=True)
+class IdentifierReference:
+    """identifier_list entry of the status element."""
+
+    identifier: bytes
+    uri: str
+    certificate: bytes | None = None
+
+
+@dataclass(slots=True)
 class MobileSecurityObject:
+    version: str
     doc_type: str
     digest_algorithm: str
     """`SHA-256`, `SHA-384` or `SHA-512`."""
@@ -37,7 +50,9 @@ class MobileSecurityObject:
     signed: datetime
     valid_from: datetime
     valid_until: datetime
-    status_list: StatusReference | None
+    expected_update: datetime | None
+    status: tuple[StatusReference | IdentifierReference, ...]
+    """Every one has to say "valid"."""
     has_status: bool
     """A status element is there, of whatever kind."""
 
@@ -55,7 +70,8 @@ def tdate(value: Any, what: str) -> datetime:
     if not _TDATE.fullmatch(value.value):
         raise MalformedError(f"{what}: not an RFC 3339 date-time")
     try:
-        return datetime.fromisoformat(value.value).astimezone(UTC)
+        moment = datetime.fromisoformat(value.value)
+        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise MalformedError(f"{what}: no such date") from None
 
@@ -71,67 +87,91 @@ def _digests(value: Any, size: int) -> dict[str, dict[int, bytes]]:
     return result
 
 
-def _authorizations(value: Any) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
-    if value is None:
-        return frozenset(), frozenset()
-    body = _map(value, "keyAuthorizations")
+_NOTHING: tuple[frozenset[str], frozenset[tuple[str, str]]] = frozenset(), frozenset()
+
+
+def _authorizations(key_info: dict[Any, Any]) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+    if key_info.get("keyAuthorizations") is None:
+        return _NOTHING
+    body = _map(key_info["keyAuthorizations"], "keyAuthorizations")
     spaces = body.get("nameSpaces", [])
     if type(spaces) is not list or not all(type(space) is str for space in spaces):
         raise MalformedError("MSO: authorized nameSpaces is an array of text")
     pairs: set[tuple[str, str]] = set()
     for space, elements in _map(body.get("dataElements", {}), "authorized dataElements").items():
-        if type(elements) is not list or not all(type(element) is str for element in elements):
+        if type(space) is not str or type(elements) is not list or not all(type(name) is str for name in elements):
             raise MalformedError("MSO: authorized dataElements is {namespace: [element]}")
         pairs.update((space, element) for element in elements)
     return frozenset(spaces), frozenset(pairs)
 
 
-def _status(value: Any) -> StatusReference | None:
-    if value is None:
-        return None
-    entry = _map(value, "status").get("status_list")
-    if entry is None:
-        return None
-    body = _map(entry, "status_list")
-    index, uri = body.get("idx"), body.get("uri")
-    if type(index) is not int or index < 0 or type(uri) is not str or not uri:
-        raise MalformedError("MSO: status_list has idx and uri")
-    return StatusReference(index, uri)
+def _status(value: Any) -> tuple[StatusReference | IdentifierReference, ...]:
+    found: list[StatusReference | IdentifierReference] = []
+    status = _map(value, "status")
+    for kind in ("status_list", "identifier_list"):
+        if kind not in status:
+            continue
+        body = _map(status[kind], kind)
+        uri, certificate = body.get("uri"), body.get("certificate")
+        if type(uri) is not str or not uri or ("certificate" in body and type(certificate) is not bytes):
+            raise MalformedError(f"MSO: {kind} has uri, and certificate is a bstr")
+        if kind == "status_list":
+            index = body.get("idx")
+            if type(index) is not int or index < 0:
+                raise MalformedError("MSO: status_list has idx")
+            found.append(StatusReference(index, uri, certificate))
+        else:
+            identifier = body.get("id")
+            if type(identifier) is not bytes or not identifier:
+                raise MalformedError("MSO: identifier_list has id")
+            found.append(IdentifierReference(identifier, uri, certificate))
+    return tuple(found)
 
 
-def parse(payload: bytes) -> MobileSecurityObject:
+def parse(payload: bytes, budget: ItemBudget | None = None) -> MobileSecurityObject:
     """From the payload of issuerAuth, #6.24(bstr MSO). Raises MalformedError."""
-    outer = cbor.decode(payload)
+    outer = cbor.decode(payload, budget=budget)
     if type(outer) is not Encoded:
         raise MalformedError("MSO: tag 24 is expected")
-    body = cbor.decode_map(outer.content)
+    body = cbor.decode_map(outer.content, budget=budget)
     version, doc_type, algorithm = body.get("version"), body.get("docType"), body.get("digestAlgorithm")
-    if type(version) is not str or not version.startswith("1."):
+    if type(version) is not str or not _VERSION.fullmatch(version):
         raise MalformedError("MSO: version 1.x is expected")
-    if type(doc_type) is not str:
+    if type(doc_type) is not str or not doc_type:
         raise MalformedError("MSO: docType is expected")
     size = DIGEST_SIZES.get(algorithm) if type(algorithm) is str else None
     if size is None:
         raise MalformedError("MSO: digestAlgorithm is not one of SHA-256, SHA-384, SHA-512")
     key_info = _map(body.get("deviceKeyInfo"), "deviceKeyInfo")
     validity = _map(body.get("validityInfo"), "validityInfo")
-    spaces, pairs = _authorizations(key_info.get("keyAuthorizations"))
-    valid_from, valid_until = (
-        tdate(validity.get("validFrom"), "validFrom"),
-        tdate(validity.get("validUntil"), "validUntil"),
-    )
-    if valid_from > valid_until:
+    spaces, pairs = _authorizations(key_info)
+    signed = tdate(validity.get("signed"), "signed")
+    valid_from = tdate(validity.get("validFrom"), "validFrom")
+    valid_until = tdate(validity.get("validUntil"), "validUntil")
+    # 9.1.2.4 also wants validFrom not before signed. Nothing rests on that order, and issuers that round down break it.
+    if valid_from > valid_until or signed > valid_until:
         raise MalformedError("MSO: validity ends before it begins")
+    # Some producers write `undefined` for what they leave out; the issuer signed that too, so it says no more than absence.
+    update, status = validity.get("expectedUpdate"), body.get("status")
     return MobileSecurityObject(
-        doc_type=doc_type,
-        digest_algorithm=str(algorithm),
-        value_digests=_digests(body.get("valueDigests"), size),
-        device_key=cose.public_key(key_info.get("deviceKey"), "deviceKey"),
-        authorized_name_spaces=spaces,
-        authorized_elements=pairs,
-        signed=tdate(validity.get("signed"), "signed"),
-        valid_from=valid_from,
-        valid_until=valid_until,
-        status_list=_status(body.get("status")),
-        has_status=body.get("status") is not None,
+        version,
+        doc_type,
+        str(algorithm),
+        _digests(body.get("valueDigests"), size),
+        _device_key(key_info.get("deviceKey")),
+        spaces,
+        pairs,
+        signed,
+        valid_from,
+        valid_until,
+        None if update is None else tdate(update, "expectedUpdate"),
+        () if status is None else _status(status),
+        status is not None,
     )
+
+
+def _device_key(value: Any) -> cose.PublicKey:
+    key = cose.public_key(value, "deviceKey")
+    if -4 in value:
+        raise MalformedError("deviceKey: a private key")
+    return key

@@ -1,12 +1,11 @@
-"""NFC engagement by static handover (ISO/IEC 18013-5 8.2.2.1): the Handover Select message read, built, and fetched from a
-Type 4 Tag (NFC Forum T4T 2.0), sans-I/O. Record layouts: NFC Forum Connection Handover 1.5, Bluetooth CSS 1.11 and 1.16.
+"""The messages of NFC engagement (ISO/IEC 18013-5 8.2.2.1): Handover Select and Handover Request, read and built.
 
-The message bytes are kept as received, because they go into the session transcript. Negotiated handover is recognised only.
+Record layouts: NFC Forum Connection Handover 1.5, Bluetooth CSS 1.11 and 1.16. The message bytes are kept as received,
+because they go into the session transcript. How they come over: `mdoc.type4tag`, `mdoc.negotiated_handover`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from io import BytesIO
@@ -14,38 +13,42 @@ from uuid import UUID
 
 import ndef
 
-from mdoc import limits
-from mdoc.apdu import INS_READ_BINARY, INS_SELECT, SW_NOT_FOUND, SW_OK, ApduError, Command, Response
+from mdoc import cbor, limits
 from mdoc.engagement import BleOptions, NfcOptions
-from mdoc.errors import MalformedError, MdocError
+from mdoc.errors import HandoverError, MalformedError, NotReadyError
+from mdoc.type4tag import CC_FILE, MAX_HANDOVER, NDEF_AID, Pause, read_ndef_file
 
-NDEF_AID = bytes.fromhex("D2760000850101")
-CC_FILE, CC_LENGTH = bytes.fromhex("E103"), 15
-MAX_HANDOVER = 4096
-"""Bytes of a handover message: an engagement (2048 at most) and a few carriers. The fullest seen has 254."""
+__all__ = [
+    "CC_FILE",
+    "MAX_HANDOVER",
+    "NDEF_AID",
+    "BleCarrier",
+    "HandoverError",
+    "HandoverRequest",
+    "HandoverSelect",
+    "LeRole",
+    "NegotiatedHandoverError",
+    "NotReadyError",
+    "Pause",
+    "build_handover_request",
+    "build_handover_select",
+    "decode_message",
+    "encode_record",
+    "read_ndef_file",
+]
+
 MAX_RECORDS = 32
-READ_PIECE = 255
-"""Bytes of one READ BINARY: short form, which every Type 4 Tag takes."""
-NOT_READY_POLLS, NOT_READY_PAUSE = 40, 0.025
-"""NLEN = 0 is polled this often, seconds apart: one second in all."""
 
-_HS, _TP = "urn:nfc:wkt:Hs", "urn:nfc:wkt:Tp"
+_HS, _HR, _TP, _AC = "urn:nfc:wkt:Hs", "urn:nfc:wkt:Hr", "urn:nfc:wkt:Tp", "urn:nfc:wkt:ac"
 _ENGAGEMENT, _NFC = "urn:nfc:ext:iso.org:18013:deviceengagement", "urn:nfc:ext:iso.org:18013:nfc"
 _BLE_OOB = "application/vnd.bluetooth.le.oob"
 _ENGAGEMENT_ID = "mdoc"
+_READER_ENGAGEMENT, _READER_ENGAGEMENT_ID = "urn:nfc:ext:iso.org:18013:readerengagement", "mdocreader"
 _AD_UUIDS, _AD_ADDRESS, _AD_ROLE = 0x07, 0x1B, 0x1C
 
 
-class HandoverError(MalformedError):
-    """An NDEF file or handover message that breaks its format or a limit."""
-
-
 class NegotiatedHandoverError(HandoverError):
-    """The phone offers negotiated handover (a TNEP service parameter record), which this reader does not speak yet."""
-
-
-class NotReadyError(MdocError):
-    """The phone has no engagement to give yet: locked (6A82), or its NDEF file stays empty. Worth asking again."""
+    """A TNEP service parameter record where a Handover Select message was expected."""
 
 
 class LeRole(IntEnum):
@@ -87,12 +90,9 @@ class HandoverSelect:
     @classmethod
     def parse(cls, raw: bytes) -> HandoverSelect:
         """Records in any order, carriers counted when an `ac` record names them. Raises HandoverError."""
-        records = _decode(raw)
-        by_type: dict[str, list[ndef.Record]] = {}
-        for record in records:
-            by_type.setdefault(record.type, []).append(record)
+        by_type = _by_type(raw)
         if _TP in by_type:
-            raise NegotiatedHandoverError("negotiated handover is offered, which is not supported")
+            raise NegotiatedHandoverError("negotiated handover is offered, a handover select message is expected")
         select = _one(by_type, _HS)
         if select is None:
             raise HandoverError("handover select record is missing")
@@ -113,14 +113,63 @@ class HandoverSelect:
         )
 
 
-def _decode(raw: bytes) -> list[ndef.Record]:
-    """Only Hs is taken apart by ndeflib: its carrier classes would re-encode what they do not understand."""
+@dataclass(frozen=True, slots=True)
+class HandoverRequest:
+    """A Handover Request message: what a reader offers in a negotiated handover, roles from the reader's own viewpoint."""
+
+    raw: bytes = field(repr=False)
+    ble: BleCarrier | None
+    nfc: NfcOptions | None
+
+    @classmethod
+    def parse(cls, raw: bytes) -> HandoverRequest:
+        """Records in any order; the collision record `cr` and the reader engagement may be left out. Raises HandoverError."""
+        by_type = _by_type(raw)
+        request = _one(by_type, _HR)
+        if request is None:
+            raise HandoverError("handover request record is missing")
+        payload = bytes(request.data)
+        if not payload or payload[0] >> 4 != 1:
+            raise HandoverError("handover request record: version 1.x is expected")
+        embedded = decode_message(payload[1:], {_AC: ndef.handover.AlternativeCarrierRecord})
+        offered = {record.carrier_data_reference for record in embedded if record.type == _AC}
+        reader = _one(by_type, _READER_ENGAGEMENT)
+        if reader is not None:
+            _check_reader_engagement(bytes(reader.data))
+        ble, nfc = _one(by_type, _BLE_OOB), _one(by_type, _NFC)
+        return cls(
+            bytes(raw),
+            _parse_ble(bytes(ble.data)) if ble is not None and ble.name in offered else None,
+            _parse_nfc(bytes(nfc.data)) if nfc is not None and nfc.name in offered else None,
+        )
+
+
+def _check_reader_engagement(payload: bytes) -> None:
+    """ReaderEngagement = {0: version} (8.2.2.1); later keys are passed over."""
+    try:
+        version = cbor.decode_map(payload, max_bytes=limits.MAX_ENGAGEMENT).get(0)
+    except MalformedError as error:
+        raise HandoverError(f"reader engagement: {error}") from None
+    if type(version) is not str or not version.startswith("1."):
+        raise HandoverError("reader engagement: version 1.x is expected")
+
+
+def _by_type(raw: bytes) -> dict[str, list[ndef.Record]]:
+    found: dict[str, list[ndef.Record]] = {}
+    for record in decode_message(raw, {_HS: ndef.HandoverSelectRecord}):
+        found.setdefault(record.type, []).append(record)
+    return found
+
+
+def decode_message(raw: bytes, known: dict[str, type] | None = None) -> list[ndef.Record]:
+    """The records of an NDEF message. Only `known` types are taken apart by ndeflib: its carrier classes would re-encode what
+    they do not understand. Raises HandoverError."""
     if not 0 < len(raw) <= MAX_HANDOVER:
         raise HandoverError("NDEF message: length out of range")
     records: list[ndef.Record] = []
     try:
         stream = BytesIO(raw)
-        for record in ndef.message_decoder(stream, "strict", {_HS: ndef.HandoverSelectRecord}):
+        for record in ndef.message_decoder(stream, "strict", known or {}):
             records.append(record)
             if len(records) > MAX_RECORDS:
                 raise HandoverError("NDEF message: too many records")
@@ -131,6 +180,11 @@ def _decode(raw: bytes) -> list[ndef.Record]:
     except Exception as error:  # ndeflib leaks DecodeError, ValueError, UnicodeDecodeError, AssertionError and others
         raise HandoverError(f"NDEF message: {type(error).__name__}") from None
     return records
+
+
+def encode_record(kind: str, payload: bytes) -> bytes:
+    """An NDEF message of one record without an identifier."""
+    return b"".join(ndef.message_encoder([ndef.Record(kind, "", payload)]))
 
 
 def _one(by_type: dict[str, list[ndef.Record]], kind: str) -> ndef.Record | None:
@@ -185,8 +239,29 @@ def build_handover_select(engagement: bytes, *, ble: BleCarrier | None = None, n
     """A Handover Select message 1.5 for the phone's side, at least one carrier. Raises HandoverError."""
     if ble is None and nfc is None:
         raise HandoverError("a handover needs a carrier")
+    records = _carrier_records(ble, nfc)
     select = ndef.HandoverSelectRecord("1.5")
-    records = [select, ndef.Record(_ENGAGEMENT, _ENGAGEMENT_ID, engagement)]
+    for record in records:
+        select.add_alternative_carrier("active", record.name, _ENGAGEMENT_ID)
+    return _message(select, ndef.Record(_ENGAGEMENT, _ENGAGEMENT_ID, engagement), *records)
+
+
+def build_handover_request(*, ble: BleCarrier | None = None, nfc: NfcOptions | None = None) -> HandoverRequest:
+    """A Handover Request message 1.5 for the reader's side, at least one carrier. Raises HandoverError.
+
+    No `cr` record: it settles who asks first between peers, and a tag never asks (multipaz and isomdl leave it out too).
+    """
+    if ble is None and nfc is None:
+        raise HandoverError("a handover needs a carrier")
+    records = _carrier_records(ble, nfc)
+    carriers = [ndef.handover.AlternativeCarrierRecord("active", record.name) for record in records]
+    request = ndef.Record(_HR, "", b"\x15" + b"".join(ndef.message_encoder(carriers)))
+    reader = ndef.Record(_READER_ENGAGEMENT, _READER_ENGAGEMENT_ID, cbor.encode({0: "1.0"}))
+    return HandoverRequest(_message(request, reader, *records), ble, nfc)
+
+
+def _carrier_records(ble: BleCarrier | None, nfc: NfcOptions | None) -> list[ndef.Record]:
+    records = []
     if ble is not None:
         payload = b""
         if ble.address is not None:
@@ -194,85 +269,15 @@ def build_handover_select(engagement: bytes, *, ble: BleCarrier | None = None, n
         payload += bytes((2, _AD_ROLE, ble.role))
         if ble.uuid is not None:
             payload += bytes((17, _AD_UUIDS)) + ble.uuid.bytes[::-1]
-        select.add_alternative_carrier("active", "0", _ENGAGEMENT_ID)
         records.append(ndef.Record(_BLE_OOB, "0", payload))
     if nfc is not None:
-        payload = b"\x01\x03\x01" + nfc.max_command.to_bytes(2)
-        payload += b"\x04\x02" + nfc.max_response.to_bytes(3)
-        select.add_alternative_carrier("active", "nfc", _ENGAGEMENT_ID)
+        payload = b"\x01\x03\x01" + nfc.max_command.to_bytes(2) + b"\x04\x02" + nfc.max_response.to_bytes(3)
         records.append(ndef.Record(_NFC, "nfc", payload))
+    return records
+
+
+def _message(*records: ndef.Record) -> bytes:
     raw = b"".join(ndef.message_encoder(records))
     if len(raw) > MAX_HANDOVER:
         raise HandoverError("NDEF message: length out of range")
     return raw
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """The card asked for time: wait `seconds`, then send the generator b""."""
-
-    seconds: float
-
-
-TagSteps = Generator[bytes | Pause, bytes, bytes]
-
-
-def read_ndef_file() -> TagSteps:
-    """Read the NDEF message of a Type 4 Tag (T4T 7.2). Yields command APDUs or a Pause; is sent response APDUs.
-
-    Returns the message. Raises NotReadyError (6A82 on SELECT, NLEN = 0 for a second) or HandoverError.
-    """
-    reply = yield Command(0x00, INS_SELECT, 0x04, 0x00, NDEF_AID, 256).encode()
-    if _response(reply).sw == SW_NOT_FOUND:
-        raise NotReadyError("the phone offers no NDEF application (locked, or not presenting)")
-    _expect(reply, "NDEF application", 0)
-    _expect((yield Command(0x00, INS_SELECT, 0x00, 0x0C, CC_FILE).encode()), "capability container", 0)
-    container = _expect((yield _read(0, CC_LENGTH)), "capability container", CC_LENGTH)
-    file_id, piece, max_size = _parse_container(container)
-    _expect((yield Command(0x00, INS_SELECT, 0x00, 0x0C, file_id).encode()), "NDEF file", 0)
-    for _ in range(NOT_READY_POLLS):
-        size = int.from_bytes(_expect((yield _read(0, 2)), "NDEF length", 2))
-        if size:
-            break
-        yield Pause(NOT_READY_PAUSE)
-    else:
-        raise NotReadyError("the NDEF file stays empty")
-    if size > min(max_size - 2, MAX_HANDOVER):
-        raise HandoverError("NDEF file: longer than the limit")
-    message = bytearray()
-    while len(message) < size:
-        wanted = min(piece, size - len(message))
-        response = _response((yield _read(2 + len(message), wanted)))
-        if response.sw != SW_OK or not 0 < len(response.data) <= wanted:
-            raise HandoverError(f"NDEF file: {len(response.data)} bytes, status {response.sw:04X}")
-        message += response.data
-    return bytes(message)
-
-
-def _read(offset: int, size: int) -> bytes:
-    return Command(0x00, INS_READ_BINARY, offset >> 8, offset & 0xFF, le=size).encode()
-
-
-def _response(raw: bytes) -> Response:
-    try:
-        return Response.parse(raw)
-    except ApduError as error:
-        raise HandoverError(str(error)) from None
-
-
-def _expect(raw: bytes, place: str, size: int) -> bytes:
-    """The data of a 9000 response of exactly `size` bytes; for 0 any data is passed over (a SELECT may return some)."""
-    response = _response(raw)
-    if response.sw != SW_OK or (size and len(response.data) != size):
-        raise HandoverError(f"{place}: {len(response.data)} bytes, status {response.sw:04X}")
-    return response.data
-
-
-def _parse_container(container: bytes) -> tuple[bytes, int, int]:
-    """(NDEF file id, bytes per READ BINARY, file size) of a capability container (T4T 5.1)."""
-    max_le, max_size = int.from_bytes(container[3:5]), int.from_bytes(container[11:13])
-    if container[2] >> 4 not in (2, 3) or container[7:9] != b"\x04\x06" or container[13] != 0x00:
-        raise HandoverError("capability container: a readable NDEF file of mapping version 2 or 3 is expected")
-    if max_le < CC_LENGTH or max_size < 5:
-        raise HandoverError("capability container: length out of range")
-    return container[9:11], min(max_le, READ_PIECE), max_size

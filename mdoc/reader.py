@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import cbor, cose, request, session
@@ -16,16 +18,20 @@ __all__ = ["ReaderIdentity", "ReaderSession", "RequestedItems"]
 
 
 class ReaderSession:
-    """One session with one phone. `ephemeral` is a fresh key on the curve of the phone's engagement key."""
+    """One session with one phone. `ephemeral` is a fresh key on the curve of the phone's engagement key.
+
+    `items` may be several documents; `authenticate_all` signs their requests together as well (request.build_request).
+    """
 
     def __init__(
         self,
         engagement: bytes,
         handover: Handover,
-        items: RequestedItems,
+        items: RequestedItems | Sequence[RequestedItems],
         identity: ReaderIdentity,
         *,
         ephemeral: ec.EllipticCurvePrivateKey | None = None,
+        authenticate_all: bool = False,
     ) -> None:
         """Raises MalformedError for an engagement that cannot be used."""
         self.engagement = DeviceEngagement.parse(engagement)
@@ -34,11 +40,11 @@ class ReaderSession:
         self._key_bytes = Encoded.wrap(cbor.encode(cose.cose_key(self.ephemeral.public_key())))
         self.transcript = SessionTranscript.build(engagement, self._key_bytes, handover)
         self._encryption = SessionEncryption(self.ephemeral, self.engagement.key, self.transcript, reader=True)
-        self._identity = identity
+        self._identity, self._all = identity, authenticate_all
 
     def start(self) -> bytes:
         """SessionEstablishment with the signed DeviceRequest."""
-        plain = request.build_request(self.items, self.transcript, self._identity)
+        plain = request.build_request(self.items, self.transcript, self._identity, authenticate_all=self._all)
         return session.build_establishment(self._key_bytes, self._encryption.seal(plain))
 
     def receive(self, message: bytes) -> bytes:

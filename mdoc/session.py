@@ -101,6 +101,8 @@ class SessionEncryption:
 
 @dataclass(frozen=True, slots=True)
 class SessionEstablishment:
+    """The reader's first message. `reader_key_bytes` are as received: they go into the transcript."""
+
     reader_key_bytes: Encoded
     reader_key: ec.EllipticCurvePublicKey
     data: bytes
@@ -133,6 +135,8 @@ class SessionData:
             raise MalformedError("session data: data is a bstr, status a number")
         if data is None and status is None:
             raise MalformedError("session data: neither data nor status")
+        if status is not None and status < 0:
+            raise MalformedError("session data: status is not negative")
         return cls(data, status)
 
 

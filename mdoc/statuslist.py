@@ -1,53 +1,55 @@
 """Token Status List as CWT (draft-ietf-oauth-status-list; 18013-5 second edition 12.3.6): revocation without a network.
 
-    COSE_Sign1 (tag 18), protected {1: alg, 16: "application/statuslist+cwt", 33: x5chain}
-    claims {2: sub == uri of the list, 6: iat, ? 4: exp, ? 65534: ttl s, 65533: {"bits": 1|2|4|8, "lst": zlib bytes}}
+    claims of a status token (mdoc.statustoken) with 65533: {"bits": 1|2|4|8, "lst": zlib bytes, ? "aggregation_uri"}
 
-The signer chains to the issuing authority whose credentials the list speaks of. An index outside the list is not "valid".
+An index outside the list is not "valid". An mdoc's list may hold 0 (valid) and 1 (invalid) only, so every other value, 2
+(suspended) among them, refuses as revoked: the issuer has said something, and it is not "valid".
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 
-from mdoc import cbor, cose, limits
-from mdoc.cbor import Tag
-from mdoc.certificates import STATUS_SIGNER_PROFILE, Anchor, Chained, TrustAnchors, chain_from_header
-from mdoc.errors import MalformedError, TrustError
+from mdoc import limits, statustoken
+from mdoc.certificates import Anchor, TrustAnchors
+from mdoc.errors import MalformedError
+from mdoc.freshness import NO_LIMITS, Freshness, ListFacts, ListKind, staleness
+from mdoc.identifierlist import IdentifierList
+from mdoc.mso import IdentifierReference, StatusReference
+from mdoc.statustoken import IDENTIFIER_LIST, STATUS_LIST, SignedList, numeric_date
+
+__all__ = ["StatusList", "StatusLists", "TokenStatus", "build_token", "numeric_date", "pack", "parse_token", "unpack"]
 
 TYPE = "application/statuslist+cwt"
-SUB, EXP, IAT = 2, 4, 6
-TTL, STATUS_LIST = 65534, 65533
 _BITS = frozenset({1, 2, 4, 8})
 
 
 class TokenStatus(Enum):
-    """Values that an mdoc's list may hold (0 and 1), and what else a look-up may end in."""
+    """What a look-up may end in."""
 
     VALID = 0
     INVALID = 1
+    """Revoked, suspended, or any other value but 0."""
     UNDETERMINED = -1
-    """Suspended or application values, or an index outside the list: neither valid nor known to be revoked."""
+    """No list, no such entry: neither valid nor known to be revoked."""
+    STALE = -2
+    """Valid, says a list that is too old to say so."""
 
 
 @dataclass(frozen=True, slots=True)
-class StatusList:
-    uri: str
+class StatusList(SignedList):
+    """A verified Token Status List."""
+
     bits: int
     packed: bytes
-    issued_at: datetime
-    expires: datetime | None
-    anchor: Anchor
-    """The issuing authority this list speaks for."""
 
     def __len__(self) -> int:
         return len(self.packed) * 8 // self.bits
@@ -58,7 +60,7 @@ class StatusList:
             return TokenStatus.UNDETERMINED
         per_byte = 8 // self.bits
         value = self.packed[index // per_byte] >> (index % per_byte * self.bits) & ((1 << self.bits) - 1)
-        return {0: TokenStatus.VALID, 1: TokenStatus.INVALID}.get(value, TokenStatus.UNDETERMINED)
+        return TokenStatus.INVALID if value else TokenStatus.VALID
 
 
 def unpack(value: Any) -> tuple[int, bytes]:
@@ -78,70 +80,98 @@ def unpack(value: Any) -> tuple[int, bytes]:
     return bits, plain
 
 
-def numeric_date(value: Any, what: str) -> datetime:
-    """NumericDate (RFC 8392 2): whole seconds since 1970. Raises MalformedError."""
-    if type(value) is not int or not 0 <= value < 1 << 36:
-        raise MalformedError(f"{what}: seconds since 1970 are expected")
-    return datetime.fromtimestamp(value, UTC)
-
-
-def parse_token(raw: bytes, anchors: TrustAnchors) -> StatusList:
-    """Read and verify one Status List Token.
-
-    Raises MalformedError for bad bytes and TrustError for a good token of somebody we do not trust.
-    """
-    item = cbor.decode(raw, max_bytes=limits.MAX_STATUS_LIST)
-    if type(item) is not Tag or item.number != cose.TAG_SIGN1:
-        raise MalformedError("status list token: COSE_Sign1 with its tag is expected")
-    sign1 = cose.parse_sign1(item, "status list token")
-    if sign1.protected.get(cose.TYP) != TYPE or sign1.payload is None:
-        raise MalformedError("status list token: type header or payload is missing")
-    claims = cbor.decode_map(sign1.payload, max_bytes=limits.MAX_STATUS_LIST)
-    uri = claims.get(SUB)
-    if type(uri) is not str or not uri:
-        raise MalformedError("status list token: sub is expected")
-    issued_at = numeric_date(claims.get(IAT), "iat")
-    expires = numeric_date(claims[EXP], "exp") if EXP in claims else None
+def parse_token(raw: bytes, anchors: TrustAnchors, *, unanchored: bool = False) -> StatusList:
+    """Read and verify one Status List Token. `unanchored` and errors as in mdoc.statustoken.parse."""
+    common, claims = statustoken.parse(raw, TYPE, anchors, unanchored=unanchored)
+    if IDENTIFIER_LIST in claims:
+        raise MalformedError("status list token: an identifier list beside the status list")
     bits, packed = unpack(claims.get(STATUS_LIST))
-    leaf = chain_from_header(sign1.protected.get(cose.X5CHAIN))[0]
-    signer = anchors.issued(leaf, STATUS_SIGNER_PROFILE)
-    if not isinstance(signer, Chained):
-        raise TrustError(f"status list signer: {signer or 'no trusted issuing authority issued it'}")
-    if not signer.dated(issued_at) or not cose.verify_sign1(sign1, signer.key):
-        raise TrustError("status list token: signature or signer's dates do not hold")
-    return StatusList(uri, bits, packed, issued_at, expires, signer.anchor)
+    return StatusList(
+        common.uri, common.issued_at, common.expires, common.ttl, common.chain, common.anchor, bits, packed
+    )
+
+
+AnyList = StatusList | IdentifierList
+Reference = StatusReference | IdentifierReference
+_NO_LIST = "no cached list at the credential's address"
 
 
 class StatusLists:
-    """The cached lists by address; of two for one address the newer issue counts."""
+    """The cached lists of both kinds by address. Of two by one authority for one address the newer issue counts."""
 
-    def __init__(self, lists: Iterable[StatusList] = ()) -> None:
-        self._lists: dict[str, StatusList] = {}
+    def __init__(self, lists: Iterable[AnyList] = ()) -> None:
+        found: dict[tuple[ListKind, str], list[AnyList]] = {}
         for entry in lists:
-            known = self._lists.get(entry.uri)
-            if known is None or known.issued_at < entry.issued_at:
-                self._lists[entry.uri] = entry
+            found.setdefault((entry.kind, entry.uri), []).append(entry)
+        for entries in found.values():
+            # A stranger's list at the same address stays behind the one that counts: it never takes its place.
+            entries.sort(key=lambda entry: entry.issued_at, reverse=True)
+        self._lists = found
 
     def __len__(self) -> int:
+        """Addresses that a list is at hand for."""
         return len(self._lists)
 
     def find(self, uri: str) -> StatusList | None:
-        return self._lists.get(uri)
+        """The newest status list at an address that a trusted authority stands behind."""
+        for entry in self._lists.get((ListKind.STATUS_LIST, uri), ()):
+            if isinstance(entry, StatusList) and entry.anchor is not None:
+                return entry
+        return None
 
-    def judge(self, uri: str, index: int, now: datetime, skew: timedelta) -> tuple[TokenStatus, str]:
-        """Status of one entry, and why it is undetermined where it is. A list past its date still proves a revocation."""
-        entry = self._lists.get(uri)
+    def judge(
+        self, uri: str, index: int, now: datetime, skew: timedelta, freshness: Freshness = NO_LIMITS
+    ) -> tuple[TokenStatus, str]:
+        """Status of one entry of a list by whatever trusted authority, and why where it is not valid."""
+        entry = self.find(uri)
         if entry is None:
-            return TokenStatus.UNDETERMINED, "no cached list at the credential's address"
-        value = entry.get(index)
-        if value is TokenStatus.UNDETERMINED:
-            return value, "no such entry in the list"
-        if value is TokenStatus.VALID and entry.expires is not None and now - skew > entry.expires:
-            return TokenStatus.UNDETERMINED, "the cached list is past its date"
-        return value, ""
+            return TokenStatus.UNDETERMINED, _NO_LIST
+        return _judged(entry, entry.get(index), freshness, now, skew)
+
+    def look_up(
+        self,
+        reference: Reference,
+        accepts: Callable[[Anchor], bool],
+        *,
+        freshness: Freshness,
+        now: datetime,
+        skew: timedelta,
+    ) -> tuple[TokenStatus, str, ListFacts | None]:
+        """Status of a credential by one reference of its MSO; why where it is not valid; and by which list.
+
+        `accepts` says whether an authority is the credential's own. A list past its date still proves a revocation.
+        """
+        kind = ListKind.STATUS_LIST if isinstance(reference, StatusReference) else ListKind.IDENTIFIER_LIST
+        entries = self._lists.get((kind, reference.uri))
+        if not entries:
+            return TokenStatus.UNDETERMINED, _NO_LIST, None
+        for entry in entries:
+            if not entry.speaks_for(reference.certificate, accepts):
+                continue
+            if isinstance(entry, StatusList) and isinstance(reference, StatusReference):
+                value = entry.get(reference.index)
+            elif isinstance(entry, IdentifierList) and isinstance(reference, IdentifierReference):
+                value = TokenStatus.INVALID if reference.identifier in entry.identifiers else TokenStatus.VALID
+            else:
+                continue
+            return *_judged(entry, value, freshness, now, skew), entry.facts
+        return TokenStatus.UNDETERMINED, "the list is another issuing authority's", None
 
     def ages(self, now: datetime) -> Mapping[str, timedelta]:
-        return {uri: now - entry.issued_at for uri, entry in self._lists.items()}
+        return {uri: now - entries[0].issued_at for (_, uri), entries in self._lists.items()}
+
+
+def _judged(
+    entry: AnyList, value: TokenStatus, freshness: Freshness, now: datetime, skew: timedelta
+) -> tuple[TokenStatus, str]:
+    if value is TokenStatus.UNDETERMINED:
+        return value, "no such entry in the list"
+    if value is TokenStatus.INVALID:
+        return value, ""
+    problem = staleness(entry.facts, freshness, now, skew)
+    if problem is not None:
+        return TokenStatus.STALE, f"the cached list is {problem}"
+    return value, ""
 
 
 def pack(statuses: Sequence[int], bits: int = 1) -> bytes:
@@ -162,15 +192,16 @@ def build_token(
     expires: datetime | None,
     key: ec.EllipticCurvePrivateKey,
     certificate: Certificate,
+    ttl: timedelta | None = None,
 ) -> bytes:
     """A Status List Token (issuer's side)."""
-    claims: dict[int, Any] = {SUB: uri, IAT: int(issued_at.timestamp())}
-    if expires is not None:
-        claims[EXP] = int(expires.timestamp())
-    claims[STATUS_LIST] = {"bits": bits, "lst": pack(statuses, bits)}
-    sign1 = cose.build_sign1(
-        key,
-        cbor.encode(claims),
-        protected={cose.TYP: TYPE, cose.X5CHAIN: certificate.public_bytes(Encoding.DER)},
+    return statustoken.build(
+        {STATUS_LIST: {"bits": bits, "lst": pack(statuses, bits)}},
+        media_type=TYPE,
+        uri=uri,
+        issued_at=issued_at,
+        expires=expires,
+        ttl=ttl,
+        key=key,
+        certificate=certificate,
     )
-    return cbor.encode(Tag(cose.TAG_SIGN1, sign1))

@@ -1,32 +1,51 @@
 """Trust from a directory, as an offline gate holds it. The layout is documented in docs/trust-directory.md:
 
-    iaca/*.pem *.cer *.der   roots of trusted issuing authorities
+    iaca/*.pem *.cer *.der   roots of issuing authorities that the site trusts by itself
+    vical/*.cbor             signed lists of issuing authorities (mdoc.vical)
+    vical-roots/*.pem        roots of those who sign such lists
+    crl/*.crl                certificate revocation lists (mdoc.crl)
     issuers.cose             signed issuer list (mdoc.issuerlist); its signer's key is pinned in the gate's configuration
-    status/*.cwt             Status List Tokens
+    issuers.toml             the site's settings per issuing authority (mdoc.certificates.sitefile)
+    status/*.cwt             revocation lists of credentials: Status List Tokens and identifier lists
 
-A file that cannot be used disables itself and is named in `problems`; it never disables the rest.
+A file that cannot be used disables itself and is named in `problems`; it never disables the rest. The one exception is
+issuers.toml, which narrows trust: without it the set is not taken. A list older than the one in force never replaces it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import Certificate
 
-from mdoc import issuerlist, limits, statuslist
-from mdoc.certificates import Anchor, TrustAnchors, load_der, load_pem, valid_at
+from mdoc import crl, identifierlist, issuerlist, limits, statuslist, vical
+from mdoc.certificates import Anchor, Certificate, Settings, TrustAnchors, load_pem, read, sitefile, valid_at
+from mdoc.certificates.anchors import SITE
+from mdoc.certificates.structure import of
+from mdoc.crl import Crl
 from mdoc.errors import MdocError, TrustError
 from mdoc.issuerlist import IssuerList
-from mdoc.statuslist import StatusList, StatusLists
+from mdoc.statuslist import AnyList, StatusLists
+from mdoc.vical import Vical
 
 _CERTIFICATE_SUFFIXES = frozenset({".pem", ".cer", ".crt", ".der"})
+_FOLDERS: Mapping[str, frozenset[str]] = {
+    "iaca": _CERTIFICATE_SUFFIXES,
+    "vical": frozenset({".cbor", ".vical"}),
+    "vical-roots": _CERTIFICATE_SUFFIXES,
+    "crl": frozenset({".crl"}),
+    "status": frozenset({".cwt"}),
+}
+"""Folders and the endings that are read in each; other files count for the version alone."""
+_SINGLE = ("issuers.cose", sitefile.NAME)
 _MAX_FILES = 4096
+_AHEAD = timedelta(hours=1)
+"""A list dated further ahead of our clock is not taken: it would keep all later ones out."""
 
 Loaded = TypeVar("Loaded")
 
@@ -36,73 +55,208 @@ class Trust:
     """One snapshot; a verification uses one and the same from begin to end."""
 
     anchors: TrustAnchors
+    """Issuing authorities by certificate, their revocation lists, and the issuers named by `kid`."""
     issuers: IssuerList
     status: StatusLists
     version: str
     """First 16 hex digits of SHA-256 over all file names and contents: says which snapshot decided."""
     problems: tuple[str, ...]
-    """`file: what is wrong`, for files that were left out."""
+    """`file: what is wrong`, for files and entries that were left out."""
+    vicals: tuple[Vical, ...] = ()
+    crls: tuple[Crl, ...] = ()
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    for name in ("iaca", "status"):
+    for name in _FOLDERS:
         folder = directory / name
         if folder.is_dir():
             yield from sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.name[0] != ".")
-    single = directory / "issuers.cose"
-    if single.is_file():
-        yield single
+    yield from (directory / name for name in _SINGLE if (directory / name).is_file())
 
 
 def _certificates(content: bytes) -> list[Certificate]:
-    return load_pem(content) if b"-----BEGIN" in content else [load_der(content)]
+    return [of(found) for found in load_pem(content)] if b"-----BEGIN" in content else [read(content)]
 
 
-def load_directory(directory: Path, *, list_key: ec.EllipticCurvePublicKey | None, now: datetime) -> Trust:
-    """Read everything. Raises TrustError only where the directory itself cannot be read."""
-    contents: dict[Path, bytes] = {}
-    digest = hashlib.sha256()
-    problems: list[str] = []
-    try:
-        if not directory.is_dir():
-            raise TrustError(f"{directory}: not a directory")
-        for path in _files(directory):
-            if len(contents) >= _MAX_FILES or path.stat().st_size > limits.MAX_STATUS_LIST:
-                problems.append(f"{path.name}: too large, or too many files")
-                continue
-            contents[path] = path.read_bytes()
-            digest.update(f"{path.relative_to(directory)}\0{len(contents[path])}\0".encode() + contents[path])
-    except OSError as error:
-        raise TrustError(f"{directory}: {error.strerror}") from error
+def _status(content: bytes, trusted: TrustAnchors) -> AnyList:
+    # Both kinds name themselves in plain text; the parser then insists on the place.
+    if identifierlist.TYPE.encode() in content:
+        return identifierlist.parse_token(content, trusted, unanchored=True)
+    return statuslist.parse_token(content, trusted, unanchored=True)
 
-    def attempt(path: Path, load: Callable[[], Loaded]) -> Loaded | None:
+
+class _Loading:
+    """One pass over a directory: what could be read, and what was wrong."""
+
+    def __init__(self, directory: Path) -> None:
+        """Read all files. Raises TrustError where the directory itself cannot be read."""
+        self._contents: dict[str, dict[str, bytes]] = {name: {} for name in (*_FOLDERS, "")}
+        self.problems: list[str] = []
+        digest = hashlib.sha256()
+        count = 0
         try:
-            return load()
+            if not directory.is_dir():
+                raise TrustError(f"{directory}: not a directory")
+            for path in _files(directory):
+                count += 1
+                if count > _MAX_FILES or path.stat().st_size > limits.MAX_STATUS_LIST:
+                    self.problems.append(f"{path.name}: too large, or too many files")
+                    continue
+                content = path.read_bytes()
+                digest.update(f"{path.relative_to(directory)}\0{len(content)}\0".encode() + content)
+                folder = "" if path.parent == directory else path.parent.name
+                if not folder or path.suffix.lower() in _FOLDERS[folder]:
+                    self._contents[folder][path.name] = content
+        except OSError as error:
+            raise TrustError(f"{directory}: {error.strerror}") from error
+        self.version = digest.hexdigest()[:16]
+
+    def each(self, folder: str, load: Callable[[bytes], Loaded]) -> Iterator[tuple[str, Loaded]]:
+        """Every file of a folder that `load` can read; the others become problems."""
+        for name, content in self._contents[folder].items():
+            found = self.attempt(name, load, content)
+            if found is not None:
+                yield name, found
+
+    def attempt(self, name: str, load: Callable[[bytes], Loaded], content: bytes) -> Loaded | None:
+        try:
+            return load(content)
         except MdocError as error:
-            problems.append(f"{path.name}: {error}")
+            self.problems.append(f"{name}: {error}")
             return None
 
-    anchors: list[Anchor] = []
-    for path, content in contents.items():
-        if path.parent.name != "iaca" or path.suffix.lower() not in _CERTIFICATE_SUFFIXES:
-            continue
-        for certificate in attempt(path, lambda content=content: _certificates(content)) or []:  # type: ignore[misc]  # lambda default
-            anchor = attempt(path, lambda certificate=certificate: Anchor.from_certificate(certificate))  # type: ignore[misc]  # lambda default
-            if anchor is not None and not valid_at(certificate, now):
-                problems.append(f"{path.name}: outside its dates")
-            if anchor is not None:
-                anchors.append(anchor)
-    trusted = TrustAnchors(anchors)
-    lists: list[StatusList] = []
-    issuers = IssuerList()
-    for path, content in contents.items():
-        if path.parent.name == "status" and path.suffix == ".cwt":
-            token = attempt(path, lambda content=content: statuslist.parse_token(content, trusted))  # type: ignore[misc]  # lambda default
-            if token is not None:
-                lists.append(token)
-        elif path.name == "issuers.cose" and path.parent == directory:
-            if list_key is None:
-                problems.append(f"{path.name}: no list key is configured")
+    def single(self, name: str) -> bytes | None:
+        return self._contents[""].get(name)
+
+
+def load_directory(
+    directory: Path,
+    *,
+    list_key: ec.EllipticCurvePublicKey | None,
+    now: datetime,
+    previous: Trust | None = None,
+) -> Trust:
+    """Read everything. `previous` is the snapshot in force, behind which no list may fall.
+
+    Raises TrustError where the directory or issuers.toml cannot be used.
+    """
+    loading = _Loading(directory)
+    site_file = loading.single(sitefile.NAME)
+    settings = {} if site_file is None else sitefile.parse(site_file)
+    own = _own_anchors(loading, settings, now)
+    roots = [root for _, found in loading.each("vical-roots", _certificates) for root in found]
+    vicals = _vicals(loading, roots, settings, now, previous)
+    crls = _crls(loading, own, vicals, roots, now, previous)
+    for entry in vicals:
+        if crl.revoked(entry.chain, crls):
+            loading.problems.append(f"{entry.provider}: the list's signer is revoked")
+    vicals = [entry for entry in vicals if not crl.revoked(entry.chain, crls)]
+    site_roots = {anchor.certificate for anchor in own}
+    listed = [anchor for entry in vicals for anchor in entry.anchors if anchor.certificate not in site_roots]
+    anchors = [*own, *listed]
+    unused = settings.keys() - {anchor.certificate.fingerprint() for anchor in anchors}
+    loading.problems.extend(f"{sitefile.NAME}: {entry.hex()}: no such authority in use" for entry in sorted(unused))
+    issuers = _issuers(loading, list_key, now, previous)
+    trusted = TrustAnchors(anchors, crls=crls, issuers=issuers)
+    lists: list[AnyList] = []
+    for name, token in loading.each("status", lambda content: _status(content, trusted)):
+        if token.anchor is None:
+            loading.problems.append(
+                f"{name}: no trusted authority; counts only for credentials that name its certificate"
+            )
+        lists.append(token)
+    return Trust(
+        trusted, issuers, StatusLists(lists), loading.version, tuple(loading.problems), tuple(vicals), tuple(crls)
+    )
+
+
+def _own_anchors(loading: _Loading, settings: Mapping[bytes, Settings], now: datetime) -> list[Anchor]:
+    found: list[Anchor] = []
+    for name, certificates in loading.each("iaca", _certificates):
+        for certificate in certificates:
+            chosen = settings.get(certificate.fingerprint(), Settings())
+            try:
+                found.append(Anchor.from_certificate(certificate, source=SITE, settings=chosen))
+            except TrustError as error:
+                loading.problems.append(f"{name}: {error}")
                 continue
-            issuers = attempt(path, lambda content=content: issuerlist.parse(content, list_key)) or IssuerList()  # type: ignore[misc]  # lambda default
-    return Trust(trusted, issuers, StatusLists(lists), digest.hexdigest()[:16], tuple(problems))
+            if not valid_at(certificate, now):
+                loading.problems.append(f"{name}: outside its dates")
+    return found
+
+
+def _vicals(
+    loading: _Loading,
+    roots: Sequence[Certificate],
+    settings: Mapping[bytes, Settings],
+    now: datetime,
+    previous: Trust | None,
+) -> list[Vical]:
+    """Of each provider the newest list by date: real issue numbers go backwards (Annex C; ARCHITECTURE 6)."""
+
+    def load(content: bytes) -> Vical:
+        return vical.parse(content, roots, settings=settings)
+
+    in_force = {entry.publisher: entry for entry in (() if previous is None else previous.vicals)}
+    found: dict[tuple[str, bytes], Vical] = {}
+    for name, read_list in loading.each("vical", load):
+        entry = read_list
+        if entry.date > now + _AHEAD:
+            loading.problems.append(f"{name}: issued in the future")
+            continue
+        before = in_force.get(entry.publisher)
+        if before is not None and entry.date < before.date:
+            loading.problems.append(f"{name}: older than the list in force, which stays")
+            entry = loading.attempt(name, load, before.raw) or entry
+        else:
+            loading.problems.extend(f"{name}: {problem}" for problem in entry.problems)
+        rival = found.get(entry.publisher)
+        if rival is None or entry.date > rival.date:
+            found[entry.publisher] = entry
+    return list(found.values())
+
+
+def _crls(
+    loading: _Loading,
+    own: Sequence[Anchor],
+    vicals: Sequence[Vical],
+    roots: Sequence[Certificate],
+    now: datetime,
+    previous: Trust | None,
+) -> list[Crl]:
+    authorities = [*roots, *(anchor.certificate for anchor in own)]
+    authorities += [anchor.certificate for entry in vicals for anchor in entry.anchors]
+    authorities += [certificate for entry in vicals for certificate in entry.chain[1:]]
+    read_lists: list[Crl] = []
+    for name, entry in loading.each("crl", lambda content: crl.parse(content, authorities)):
+        if entry.this_update > now + _AHEAD:
+            loading.problems.append(f"{name}: issued in the future")
+            continue
+        read_lists.append(entry)
+    kept, older = crl.newest(read_lists, () if previous is None else previous.crls)
+    if older:
+        loading.problems.append(f"crl: {older} older than the one in force, which stays")
+    return list(kept)
+
+
+def _issuers(
+    loading: _Loading, list_key: ec.EllipticCurvePublicKey | None, now: datetime, previous: Trust | None
+) -> IssuerList:
+    name = "issuers.cose"
+    content = loading.single(name)
+    if content is None:
+        return IssuerList()
+    if list_key is None:
+        loading.problems.append(f"{name}: no list key is configured")
+        return IssuerList()
+    found = loading.attempt(name, lambda raw: issuerlist.parse(raw, list_key), content)
+    if found is None or found.date is None:
+        return IssuerList()
+    if found.date > now + _AHEAD:
+        loading.problems.append(f"{name}: issued in the future")
+        return IssuerList()
+    before = None if previous is None else previous.issuers
+    if before is not None and before.date is not None and found.date < before.date:
+        loading.problems.append(f"{name}: older than the list in force, which stays")
+        return before
+    return found

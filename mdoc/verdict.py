@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from mdoc.freshness import ListFacts, Used
 
 
 class Failure(StrEnum):
@@ -14,7 +17,10 @@ class Failure(StrEnum):
     MALFORMED = "malformed"
     HOLDER_DECLINED = "holder_declined"
     UNKNOWN_ISSUER = "unknown_issuer"
+    ISSUER_LIST_STALE = "issuer_list_stale"
     BAD_CERTIFICATE = "bad_certificate"
+    SIGNER_REVOKED = "signer_revoked"
+    CRL_STALE = "crl_stale"
     BAD_SIGNATURE = "bad_signature"
     WRONG_DOCUMENT_TYPE = "wrong_document_type"
     ALTERED = "altered"
@@ -22,6 +28,7 @@ class Failure(StrEnum):
     EXPIRED = "expired"
     WRONG_SESSION = "wrong_session"
     STATUS_UNKNOWN = "status_unknown"
+    STATUS_STALE = "status_stale"
     REVOKED = "revoked"
     MISSING_ELEMENT = "missing_element"
     WRONG_AUDIENCE = "wrong_audience"
@@ -35,46 +42,100 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRow:
+    """One row of a published table of checks; docs/verification.md is made from them."""
+
+    name: str
+    clause: str
+    """Of ISO/IEC 18013-5:2021, or the document that is named."""
+    failures: tuple[Failure, ...]
+    """How it may fail. The first is the usual one."""
+    ko: str
+    en: str
+    """What holds when it has passed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One named check. `detail` says what was seen, never whose."""
 
     name: str
     outcome: Outcome
     detail: str = ""
+    failure: Failure | None = None
+    """Set exactly when the outcome is `failed`."""
 
 
 class NotAcceptedError(Exception):
     """Elements were asked of a verdict that did not accept them: a fault of the caller."""
 
 
+Elements = Mapping[str, Mapping[str, Any]]
+"""{namespace: {element: value}}"""
+
+
+@dataclass(slots=True)
+class VerifiedDocument:
+    """One document of an accepted response."""
+
+    doc_type: str
+    elements: Elements
+    """Signed by the issuer."""
+    device_elements: Elements
+    """Said by the device, of which each is one that the issuer authorized its key for."""
+
+
 class Verdict:
     """The result of one verification. `reason` is None exactly when every check that ran has passed."""
 
-    __slots__ = ("_elements", "checks", "doc_type", "reason")
+    __slots__ = ("_documents", "_facts", "_now", "checks", "doc_type", "reason")
 
     def __init__(
         self,
         checks: tuple[Check, ...],
         reason: Failure | None,
-        doc_type: str | None,
-        elements: Mapping[str, Mapping[str, Any]],
+        documents: Sequence[VerifiedDocument] = (),
+        facts: Sequence[ListFacts] = (),
+        now: datetime | None = None,
     ) -> None:
         self.checks = checks
+        """In the table's order; of a response with several documents, one document's after the other's."""
         self.reason = reason
-        self.doc_type = doc_type
-        """The signed document type; None where it is not established."""
-        self._elements = elements
+        self.doc_type = documents[0].doc_type if len(documents) == 1 else None
+        """The signed type of the one document; None where it is not established, or where there are several."""
+        self._documents, self._facts, self._now = tuple(documents), facts, now
 
     @property
     def accepted(self) -> bool:
         return self.reason is None
 
     @property
-    def elements(self) -> Mapping[str, Mapping[str, Any]]:
-        """{namespace: {element: value}} of issuer-signed elements. Raises NotAcceptedError unless accepted."""
+    def documents(self) -> tuple[VerifiedDocument, ...]:
+        """In the order of the response. Raises NotAcceptedError unless accepted, which all of them have to be."""
         if self.reason is not None:
             raise NotAcceptedError(f"refused: {self.reason}")
-        return self._elements
+        return self._documents
+
+    @property
+    def elements(self) -> Elements:
+        """Issuer-signed elements of the one document. Raises NotAcceptedError unless accepted, or where there are several."""
+        found = self.documents
+        if len(found) != 1:
+            raise NotAcceptedError(f"{len(found)} documents: ask for them one by one")
+        return found[0].elements
+
+    @property
+    def used(self) -> tuple[Used, ...]:
+        """Which lists the verdict rests on, and how old each was then; of a refusal, as far as it came."""
+        now = self._now
+        return tuple(
+            Used(facts, None if facts.issued_at is None or now is None else now - facts.issued_at)
+            for facts in self._facts
+        )
+
+
+_PASSED: dict[str, Check] = {}
+"""Checks that passed without a word, which is nearly all of them: made once, since a Check is frozen."""
 
 
 class Checklist:
@@ -87,10 +148,16 @@ class Checklist:
         self.reason: Failure | None = None
 
     def passed(self, name: str, detail: str = "") -> None:
-        self.checks.append(Check(name, Outcome.PASSED, detail))
+        if detail:
+            self.checks.append(Check(name, Outcome.PASSED, detail))
+            return
+        check = _PASSED.get(name)
+        if check is None:
+            check = _PASSED[name] = Check(name, Outcome.PASSED)
+        self.checks.append(check)
 
     def failed(self, name: str, failure: Failure, detail: str = "") -> None:
-        self.checks.append(Check(name, Outcome.FAILED, detail))
+        self.checks.append(Check(name, Outcome.FAILED, detail, failure))
         if self.reason is None:
             self.reason = failure
 
@@ -102,6 +169,3 @@ class Checklist:
             self.passed(name)
         else:
             self.failed(name, failure, detail)
-
-    def verdict(self, doc_type: str | None = None, elements: Mapping[str, Mapping[str, Any]] | None = None) -> Verdict:
-        return Verdict(tuple(self.checks), self.reason, doc_type, elements or {})

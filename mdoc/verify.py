@@ -1,153 +1,384 @@
 """Inspection of a device response (18013-5 9.3): a straight list of named checks, in published order.
 
 All checks run even after one has failed, so that `gwanmun inspect` and a guard can see the whole picture; the first failure
-is the reason. Not checked here, and left to the caller: what the elements allow (policy), single use, the lane.
+is the reason. Not checked here, and left to the caller: what the elements allow (policy), single use, the lane, how far the
+clock may be wrong.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import cose, mso, session
-from mdoc.certificates import (
-    DOCUMENT_SIGNER_PROFILE,
-    Chained,
-    TrustAnchors,
-    chain_from_header,
-    load_der,
-    verification_key,
-)
+from mdoc.certificates import Chained, TrustAnchors, chain_from_header, read, verification_key
 from mdoc.errors import MalformedError
+from mdoc.freshness import NO_LIMITS, Freshness, ListFacts, ListKind, staleness
+from mdoc.issuerlist import ListedIssuer
 from mdoc.mso import MobileSecurityObject
 from mdoc.request import RequestedItems
 from mdoc.response import STATUS_OK, DeviceResponse, Document, device_authentication
 from mdoc.statuslist import StatusLists, TokenStatus
 from mdoc.transcript import SessionTranscript
-from mdoc.verdict import Checklist, Failure, Verdict
+from mdoc.verdict import Check, Checklist, CheckRow, Failure, Outcome, Verdict, VerifiedDocument
 
-CHECKS: Mapping[str, tuple[Failure, ...]] = {
-    "structure": (Failure.MALFORMED,),
-    "document_returned": (Failure.HOLDER_DECLINED,),
-    "nothing_unasked": (Failure.MALFORMED,),
-    "issuer_chain": (Failure.UNKNOWN_ISSUER, Failure.BAD_CERTIFICATE),
-    "certificate_dates": (Failure.BAD_CERTIFICATE,),
-    "signed_within_certificate": (Failure.BAD_CERTIFICATE,),
-    "issuer_signature": (Failure.BAD_SIGNATURE,),
-    "document_type": (Failure.WRONG_DOCUMENT_TYPE,),
-    "digests": (Failure.ALTERED,),
-    "key_authorizations": (Failure.ALTERED,),
-    "validity": (Failure.NOT_YET_VALID, Failure.EXPIRED),
-    "device_authentication": (Failure.WRONG_SESSION,),
-    "status": (Failure.STATUS_UNKNOWN, Failure.REVOKED),
-    "requested_elements": (Failure.MISSING_ELEMENT,),
-}
-"""Every check and how it may fail, in the order in which the first failure becomes the reason."""
+TABLE: tuple[CheckRow, ...] = (
+    CheckRow(
+        "structure",
+        "8.3.2.1.2.2, 9.1.2.4",
+        (Failure.MALFORMED,),
+        "응답, MSO, 인증서를 한도 안에서 끝까지 읽을 수 있고, 필요한 항목이 모두 바른 형식으로 한 번씩만 있습니다.",
+        "Response, MSO and certificates can be read to the end within the limits; every member is there once, in its form.",
+    ),
+    CheckRow(
+        "document_returned",
+        "8.3.2.1.2.2",
+        (Failure.HOLDER_DECLINED,),
+        "요청한 문서가 들어 있습니다.",
+        "The documents that were asked for are there.",
+    ),
+    CheckRow(
+        "nothing_unasked",
+        "8.3.2.1.2.1",
+        (Failure.MALFORMED,),
+        "요청하지 않은 문서나 항목이 없습니다.",
+        "No document and no element is there that nobody asked for.",
+    ),
+    CheckRow(
+        "issuer_chain",
+        "9.3.3, B.1",
+        (Failure.UNKNOWN_ISSUER, Failure.BAD_CERTIFICATE),
+        "이 문서 종류를 맡은 신뢰하는 발급 기관이 서명자 인증서를 직접 발급했고, 인증서가 부속서 B의 규정에 맞습니다.",
+        "A trusted authority, trusted for this document type, issued the signer's certificate itself, to the profile.",
+    ),
+    CheckRow(
+        "issuer_list",
+        "C.1",
+        (Failure.ISSUER_LIST_STALE,),
+        "발급 기관 목록이 허용된 기간보다 오래되지 않았습니다.",
+        "The list that names the authority is no older than allowed.",
+    ),
+    CheckRow(
+        "certificate_dates",
+        "9.3.3",
+        (Failure.BAD_CERTIFICATE,),
+        "인증서가 지금 유효 기간 안에 있습니다.",
+        "The certificates are within their dates now.",
+    ),
+    CheckRow(
+        "signed_within_certificate",
+        "9.3.1 step 5",
+        (Failure.BAD_CERTIFICATE,),
+        "MSO는 인증서의 유효 기간 안에 서명되었습니다.",
+        "The MSO was signed within the certificates' dates.",
+    ),
+    CheckRow(
+        "signer_revocation",
+        "9.3.3, B.1.9",
+        (Failure.SIGNER_REVOKED, Failure.CRL_STALE),
+        "서명자 인증서가 폐지되지 않았고, 폐지 목록이 허용된 기간보다 오래되지 않았습니다.",
+        "The signer's certificate is not revoked, and the list that says so is no older than allowed.",
+    ),
+    CheckRow(
+        "issuer_signature",
+        "9.3.1 step 2",
+        (Failure.BAD_SIGNATURE,),
+        "MSO의 서명이 맞고, 알고리즘이 서명자의 키에 맞습니다.",
+        "The signature of the MSO holds, with an algorithm that fits the signer's key.",
+    ),
+    CheckRow(
+        "document_type",
+        "9.3.1 step 4",
+        (Failure.WRONG_DOCUMENT_TYPE,),
+        "응답과 MSO의 문서 종류가 같고, 요청한 것입니다.",
+        "Response and MSO agree on the document type, and it is one that was asked for.",
+    ),
+    CheckRow(
+        "digests",
+        "9.3.1 step 3",
+        (Failure.ALTERED,),
+        "모든 항목의 해시가 같은 네임스페이스의 MSO 값과 같고, 한 항목이나 번호가 두 번 쓰이지 않았습니다.",
+        "Every element has the MSO's digest in its own namespace; no element and no digest is used twice.",
+    ),
+    CheckRow(
+        "key_authorizations",
+        "9.1.2.4",
+        (Failure.ALTERED,),
+        "기기가 서명한 항목은 모두 발급 기관이 그 키에 허락한 것입니다.",
+        "Every element that the device signed is one that the issuer authorized its key for.",
+    ),
+    CheckRow(
+        "validity",
+        "9.3.1 step 5",
+        (Failure.NOT_YET_VALID, Failure.EXPIRED),
+        "신분증이 지금 유효 기간 안에 있습니다.",
+        "The credential is within its dates now.",
+    ),
+    CheckRow(
+        "device_authentication",
+        "9.3.1 step 1, 9.1.3",
+        (Failure.WRONG_SESSION,),
+        "MSO에 있는 기기 키가 바로 이 세션에 서명했거나 이 세션의 MAC을 만들었습니다.",
+        "The device key of the MSO signed, or made the MAC of, this very session.",
+    ),
+    CheckRow(
+        "status",
+        "12.3.6 (2nd ed.)",
+        (Failure.STATUS_UNKNOWN, Failure.STATUS_STALE, Failure.REVOKED),
+        "신분증이 가리키는 상태 목록이 모두 있고, 허용된 기간보다 오래되지 않았으며, 모두 유효하다고 합니다.",
+        "Every status list that the credential names is at hand, no older than allowed, and says that it is valid.",
+    ),
+    CheckRow(
+        "requested_elements",
+        "8.3.2.1.2.1",
+        (Failure.MISSING_ELEMENT,),
+        "반드시 필요한 항목이 모두 들어 있고, 발급 기관이 서명한 것입니다.",
+        "Every element that is needed is there, signed by the issuer.",
+    ),
+)
+"""Every check, in the order in which the first failure becomes the reason."""
+
+CHECKS: Mapping[str, tuple[Failure, ...]] = {row.name: row.failures for row in TABLE}
+"""How each check may fail."""
+
+_ORDER = {row.name: number for number, row in enumerate(TABLE)}
+_HASHES = {"SHA-256": hashlib.sha256, "SHA-384": hashlib.sha384, "SHA-512": hashlib.sha512}
+Signer = Chained | ListedIssuer
 
 
 def verify_response(
     response: bytes,
     *,
-    transcript: SessionTranscript,
+    transcript: SessionTranscript | None,
     reader_key: ec.EllipticCurvePrivateKey | None,
-    requested: RequestedItems,
+    requested: RequestedItems | Sequence[RequestedItems],
     trust: TrustAnchors,
     status: StatusLists,
     now: datetime,
     skew: timedelta = timedelta(0),
+    freshness: Freshness = NO_LIMITS,
+    issuer_only: bool = False,
 ) -> Verdict:
-    """Verify a decrypted DeviceResponse.
+    """Verify a decrypted DeviceResponse. Every document in it has to be good.
 
     `reader_key` is the session's ephemeral reader key; it is needed to check a deviceMac and may be None where there is
-    none (a response taken from a file). `now` is aware; `skew` widens every date comparison by the clock's error bound.
-    Never raises for what the response holds.
+    none. `requested` is what was asked, one entry a document. `now` is aware; `skew` widens every date comparison by the
+    clock's error bound. `freshness` holds the zone's maximum ages; by default a list past its own date is stale, of whatever
+    age. Never raises for what the response holds.
+
+    `issuer_only` is for looking at a response whose session is not known: device authentication is then skipped and the
+    verdict says nothing about who presented it. No gate sets it. Without it, a missing transcript fails.
     """
     checks = Checklist()
+    asked = (requested,) if isinstance(requested, RequestedItems) else tuple(requested)
     try:
         parsed = DeviceResponse.parse(response)
-        if not parsed.documents:
-            checks.passed("structure")
-            checks.failed("document_returned", Failure.HOLDER_DECLINED, f"status {parsed.status}, no document")
-            return checks.verdict()
-        if parsed.status != STATUS_OK or len(parsed.documents) != 1:
-            raise MalformedError("one document and status 0 are expected")
-        document = parsed.documents[0]
-        payload = document.issuer_auth.payload
-        if payload is None:
-            raise MalformedError("issuerAuth without payload")
-        security_object = mso.parse(payload)
-        leaf = chain_from_header(document.issuer_auth.unprotected.get(cose.X5CHAIN))[0]
-        signer, chain_problem = _signer(leaf, trust)
+        if parsed.documents and parsed.status != STATUS_OK:
+            raise MalformedError("device response: documents beside an error status")
+        opened = [_open(document, parsed, trust) for document in parsed.documents]
     except MalformedError as error:
         checks.failed("structure", Failure.MALFORMED, str(error))
-        return checks.verdict()
+        return Verdict(tuple(checks.checks), checks.reason)
     checks.passed("structure")
-    checks.passed("document_returned")
-    _nothing_unasked(checks, document, requested)
-    _issuer(checks, document, security_object, leaf, signer, chain_problem, now, skew)
-    _document_type(checks, document, security_object, requested)
-    _digests(checks, document, security_object)
-    _authorizations(checks, document, security_object)
-    _validity(checks, security_object, now, skew)
-    _device(checks, document, security_object, transcript, reader_key)
-    _status(checks, security_object, signer, status, now, skew)
-    _requested(checks, document, requested)
-    elements = {space: {item.element: item.value for item in items} for space, items in document.name_spaces.items()}
-    return checks.verdict(security_object.doc_type, elements)
+    if not opened:
+        checks.failed("document_returned", Failure.HOLDER_DECLINED, f"status {parsed.status}, no document")
+        return Verdict(tuple(checks.checks), checks.reason)
+    matched, surplus, missing = _match(parsed.documents, asked)
+    checks.expect(not missing, "document_returned", Failure.HOLDER_DECLINED, "a document that was asked is missing")
+    facts: list[ListFacts] = []
+    documents = []
+    for (document, security_object, signer), items, extra in zip(opened, matched, surplus, strict=True):
+        _nothing_unasked(checks, document, items, extra)
+        _issuer(checks, document, security_object, items, signer, freshness, facts, now, skew)
+        _document_type(checks, document, security_object, items)
+        _digests(checks, document, security_object)
+        _authorizations(checks, document, security_object)
+        _validity(checks, security_object, now, skew)
+        if transcript is None and issuer_only:
+            checks.skipped("device_authentication", "no session is known: nothing is said about who presented it")
+        else:
+            _device(checks, document, security_object, transcript, reader_key)
+        _status(checks, security_object, signer, status, freshness, facts, now, skew)
+        _requested(checks, document, items)
+        spaces = document.name_spaces
+        elements = {space: {item.element: item.value for item in spaces[space]} for space in spaces}
+        documents.append(VerifiedDocument(security_object.doc_type, elements, document.device_name_spaces))
+    reason = checks.reason if len(documents) == 1 else _first(checks.checks)
+    return Verdict(tuple(checks.checks), reason, documents, facts, now)
 
 
-def _signer(leaf: bytes, trust: TrustAnchors) -> tuple[Chained | None, str | None]:
-    found = trust.issued(leaf, DOCUMENT_SIGNER_PROFILE)
-    return (found, None) if isinstance(found, Chained) else (None, found)
+def _open(
+    document: Document, response: DeviceResponse, trust: TrustAnchors
+) -> tuple[Document, MobileSecurityObject, Signer | str | None]:
+    """A document with its MSO and whoever signed it (or what is wrong with the signer). Raises MalformedError."""
+    payload = document.issuer_auth.payload
+    if payload is None:
+        raise MalformedError("issuerAuth without payload")
+    return document, mso.parse(payload, response.budget), trust.signer(document.issuer_auth)
+
+
+def _first(checks: Sequence[Check]) -> Failure | None:
+    """Of several documents' failures the first in published order."""
+    failed = [check for check in checks if check.outcome is Outcome.FAILED]
+    return min(failed, key=lambda check: _ORDER[check.name]).failure if failed else None
+
+
+def _match(
+    documents: Sequence[Document], asked: Sequence[RequestedItems]
+) -> tuple[list[RequestedItems | None], list[bool], bool]:
+    """Which request each document answers; which are more than was asked; whether a needed one is missing.
+
+    A document of a type nobody asked for answers no request. It is not counted as missing then: its type is the reason.
+    """
+    unanswered = list(asked)
+    matched: list[RequestedItems | None] = []
+    surplus: list[bool] = []
+    stray = False
+    for document in documents:
+        found = next((items for items in unanswered if items.doc_type == document.doc_type), None)
+        if found is not None and not found.unlimited:
+            unanswered.remove(found)
+        extra = found is None and any(items.doc_type == document.doc_type for items in asked)
+        stray = stray or (found is None and not extra)
+        matched.append(found)
+        surplus.append(extra)
+    missing = any(not items.optional and not items.unlimited for items in unanswered)
+    return matched, surplus, missing and not stray
+
+
+def _nothing_unasked(checks: Checklist, document: Document, items: RequestedItems | None, extra: bool) -> None:
+    """Elements of the issuer and of the device alike. A document of another type has other elements; its type is the reason."""
+    if extra:
+        checks.failed("nothing_unasked", Failure.MALFORMED, "a document more than was asked")
+        return
+    if items is None:
+        checks.skipped("nothing_unasked", "another document type")
+        return
+    if items.unlimited:
+        checks.skipped("nothing_unasked", "the request is not known")
+        return
+    for space, entries in document.name_spaces.items():
+        allowed = frozenset(items.elements.get(space, ()))
+        if any(item.element not in allowed for item in entries):
+            checks.failed("nothing_unasked", Failure.MALFORMED, "an element that nobody asked for")
+            return
+    for space, elements in document.device_name_spaces.items():
+        if not elements.keys() <= frozenset(items.elements.get(space, ())):
+            checks.failed("nothing_unasked", Failure.MALFORMED, "a device-signed element that nobody asked for")
+            return
+    checks.passed("nothing_unasked")
 
 
 def _issuer(
     checks: Checklist,
     document: Document,
     security_object: MobileSecurityObject,
-    leaf: bytes,
-    signer: Chained | None,
-    problem: str | None,
+    items: RequestedItems | None,
+    found: Signer | str | None,
+    freshness: Freshness,
+    facts: list[ListFacts],
     now: datetime,
     skew: timedelta,
 ) -> None:
-    if signer is None and problem is None:
-        checks.failed("issuer_chain", Failure.UNKNOWN_ISSUER, "no trusted issuing authority issued the signer")
-    elif signer is None:
-        checks.failed("issuer_chain", Failure.BAD_CERTIFICATE, problem or "")
+    if found is None or isinstance(found, str):
+        if found is None:
+            checks.failed("issuer_chain", Failure.UNKNOWN_ISSUER, "no trusted issuing authority issued the signer")
+        else:
+            checks.failed("issuer_chain", Failure.BAD_CERTIFICATE, found)
+        for name in ("issuer_list", "certificate_dates", "signed_within_certificate", "signer_revocation"):
+            checks.skipped(name, "no trusted signer")
+        _unknown_signature(checks, document)
+        return
+    doc_type = security_object.doc_type
+    if items is None or doc_type != document.doc_type:
+        checks.passed("issuer_chain")  # whose documents it may sign does not matter: `document_type` refuses this one
+    elif not found.may_sign(doc_type):
+        detail = "the issuing authority is not trusted for this document type"
+        checks.failed("issuer_chain", Failure.UNKNOWN_ISSUER, detail)
+    elif not found.purpose_fits(doc_type):
+        checks.failed("issuer_chain", Failure.BAD_CERTIFICATE, "the signer's purpose is another document type")
     else:
         checks.passed("issuer_chain")
-    if signer is None:
-        checks.skipped("certificate_dates", "no trusted signer")
-        checks.skipped("signed_within_certificate", "no trusted signer")
+    source = found.source
+    facts.append(source)
+    _aged(checks, "issuer_list", Failure.ISSUER_LIST_STALE, source, freshness, now, skew)
+    dated = found.dated(now) or (bool(skew) and (found.dated(now - skew) or found.dated(now + skew)))
+    checks.expect(dated, "certificate_dates", Failure.BAD_CERTIFICATE, "outside the certificates' dates")
+    inside = found.dated(security_object.signed)
+    checks.expect(
+        inside, "signed_within_certificate", Failure.BAD_CERTIFICATE, "signed outside the certificates' dates"
+    )
+    _signer_revocation(checks, found, freshness, facts, now, skew)
+    good = cose.verify_sign1(document.issuer_auth, found.key)
+    checks.expect(good, "issuer_signature", Failure.BAD_SIGNATURE)
+
+
+def _aged(
+    checks: Checklist,
+    name: str,
+    failure: Failure,
+    facts: ListFacts,
+    freshness: Freshness,
+    now: datetime,
+    skew: timedelta,
+) -> None:
+    problem = staleness(facts, freshness, now, skew)
+    if problem is None:
+        checks.passed(name)
     else:
-        dated = signer.dated(now) or signer.dated(now - skew) or signer.dated(now + skew)
-        checks.expect(dated, "certificate_dates", Failure.BAD_CERTIFICATE, "outside the certificates' dates")
-        inside = signer.not_before <= security_object.signed <= signer.not_after
-        checks.expect(inside, "signed_within_certificate", Failure.BAD_CERTIFICATE, "signed outside the signer's dates")
+        checks.failed(name, failure, f"the list is {problem}")
+
+
+def _signer_revocation(
+    checks: Checklist, signer: Signer, freshness: Freshness, facts: list[ListFacts], now: datetime, skew: timedelta
+) -> None:
+    crl = signer.crl
+    if isinstance(signer, ListedIssuer):
+        checks.skipped("signer_revocation", "an issuer by name is revoked by a newer issuer list")
+    elif crl is None:
+        if freshness.crl_required:
+            checks.failed("signer_revocation", Failure.CRL_STALE, "no revocation list of the issuing authority")
+        else:
+            checks.skipped("signer_revocation", "no revocation list of the issuing authority")
+    else:
+        held = ListFacts(ListKind.CRL, "", str(crl.number), crl.this_update, crl.next_update)
+        facts.append(held)
+        if signer.revoked:  # a list that is too old still proves it
+            checks.failed("signer_revocation", Failure.SIGNER_REVOKED, "the signer's certificate is on the list")
+        else:
+            _aged(checks, "signer_revocation", Failure.CRL_STALE, held, freshness, now, skew)
+
+
+def _unknown_signature(checks: Checklist, document: Document) -> None:
+    """Of a signer whom nobody trusts: whether at least the certificate sent along made the signature."""
+    chain = document.issuer_auth.unprotected.get(cose.X5CHAIN)
+    if chain is None:
+        checks.skipped("issuer_signature", "the signer's key is not known")
+        return
     try:
-        key = signer.key if signer is not None else verification_key(load_der(leaf))
-        good = cose.verify_sign1(document.issuer_auth, key)
+        good = cose.verify_sign1(document.issuer_auth, verification_key(read(chain_from_header(chain)[0])))
     except MalformedError:
         good = False
     checks.expect(good, "issuer_signature", Failure.BAD_SIGNATURE)
 
 
 def _document_type(
-    checks: Checklist, document: Document, security_object: MobileSecurityObject, requested: RequestedItems
+    checks: Checklist, document: Document, security_object: MobileSecurityObject, items: RequestedItems | None
 ) -> None:
-    good = document.doc_type == security_object.doc_type == requested.doc_type
-    checks.expect(good, "document_type", Failure.WRONG_DOCUMENT_TYPE, "response, MSO and request do not agree")
+    if document.doc_type != security_object.doc_type:
+        checks.failed("document_type", Failure.WRONG_DOCUMENT_TYPE, "response and MSO do not agree")
+    elif items is None:
+        checks.failed("document_type", Failure.WRONG_DOCUMENT_TYPE, "not a type that was asked, or one too many of it")
+    else:
+        checks.passed("document_type")
 
 
 def _digests(checks: Checklist, document: Document, security_object: MobileSecurityObject) -> None:
     """Each item has a digest in the same namespace, and no digest or element is used twice (9.3.1, step 3)."""
-    new_hash = {"SHA-256": hashlib.sha256, "SHA-384": hashlib.sha384, "SHA-512": hashlib.sha512}[
-        security_object.digest_algorithm
-    ]
+    new_hash = _HASHES[security_object.digest_algorithm]
     for space, items in document.name_spaces.items():
         known = security_object.value_digests.get(space)
         if known is None:
@@ -157,40 +388,10 @@ def _digests(checks: Checklist, document: Document, security_object: MobileSecur
             if known.get(item.digest_id) != new_hash(item.raw).digest():
                 checks.failed("digests", Failure.ALTERED, "an element that the issuer did not sign")
                 return
-        if len({item.element for item in items}) != len(items):
-            checks.failed("digests", Failure.ALTERED, "an element twice")
+        if len({item.element for item in items}) != len(items) or len({item.digest_id for item in items}) != len(items):
+            checks.failed("digests", Failure.ALTERED, "an element or a digest twice")
             return
     checks.passed("digests")
-
-
-def _validity(checks: Checklist, security_object: MobileSecurityObject, now: datetime, skew: timedelta) -> None:
-    if now + skew < security_object.valid_from:
-        checks.failed("validity", Failure.NOT_YET_VALID)
-    elif now - skew > security_object.valid_until:
-        checks.failed("validity", Failure.EXPIRED)
-    else:
-        checks.passed("validity")
-
-
-def _device(
-    checks: Checklist,
-    document: Document,
-    security_object: MobileSecurityObject,
-    transcript: SessionTranscript,
-    reader_key: ec.EllipticCurvePrivateKey | None,
-) -> None:
-    expected = device_authentication(transcript, document.doc_type, document.device_name_spaces_bytes)
-    good = False
-    detail = "not made by the credential's device key for this session"
-    if document.device_signature is not None:
-        good = cose.verify_sign1(document.device_signature, security_object.device_key, detached=expected)
-    elif document.device_mac is not None:
-        key = security_object.device_key
-        if reader_key is None:
-            detail = "a MAC can only be checked with the session's reader key"
-        elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == reader_key.curve.name:
-            good = cose.verify_mac0(document.device_mac, session.emac_key(reader_key, key, transcript.salt), expected)
-    checks.expect(good, "device_authentication", Failure.WRONG_SESSION, detail)
 
 
 def _authorizations(checks: Checklist, document: Document, security_object: MobileSecurityObject) -> None:
@@ -204,56 +405,106 @@ def _authorizations(checks: Checklist, document: Document, security_object: Mobi
     checks.passed("key_authorizations")
 
 
+def _validity(checks: Checklist, security_object: MobileSecurityObject, now: datetime, skew: timedelta) -> None:
+    if now + skew < security_object.valid_from:
+        checks.failed("validity", Failure.NOT_YET_VALID)
+    elif now + skew < security_object.signed:
+        checks.failed("validity", Failure.NOT_YET_VALID, "signed in the future")
+    elif now - skew > security_object.valid_until:
+        checks.failed("validity", Failure.EXPIRED)
+    else:
+        checks.passed("validity")
+
+
+def _device(
+    checks: Checklist,
+    document: Document,
+    security_object: MobileSecurityObject,
+    transcript: SessionTranscript | None,
+    reader_key: ec.EllipticCurvePrivateKey | None,
+) -> None:
+    good = False
+    detail = "not made by the credential's device key for this session"
+    key = security_object.device_key
+    if transcript is None:
+        detail = "the session is not known"
+    else:
+        expected = device_authentication(transcript, document.doc_type, document.device_name_spaces_bytes)
+        if document.device_signature is not None:
+            good = cose.verify_sign1(document.device_signature, key, detached=expected)
+        elif document.device_mac is not None:
+            if reader_key is None:
+                detail = "a MAC can only be checked with the session's reader key"
+            elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == reader_key.curve.name:
+                secret = session.emac_key(reader_key, key, transcript.salt)
+                good = cose.verify_mac0(document.device_mac, secret, expected)
+            else:
+                detail = "device key and reader key lie on different curves"
+    checks.expect(good, "device_authentication", Failure.WRONG_SESSION, detail)
+
+
+_STATUS_FAILURES = {
+    TokenStatus.INVALID: Failure.REVOKED,
+    TokenStatus.STALE: Failure.STATUS_STALE,
+    TokenStatus.UNDETERMINED: Failure.STATUS_UNKNOWN,
+}
+_WORST = (TokenStatus.INVALID, TokenStatus.UNDETERMINED, TokenStatus.STALE, TokenStatus.VALID)
+"""Of two lists the one that proves a revocation counts, then the one that is not at hand."""
+
+
 def _status(
     checks: Checklist,
     security_object: MobileSecurityObject,
-    signer: Chained | None,
+    signer: Signer | str | None,
     status: StatusLists,
+    freshness: Freshness,
+    facts: list[ListFacts],
     now: datetime,
     skew: timedelta,
 ) -> None:
-    reference = security_object.status_list
     if not security_object.has_status:
         checks.skipped("status", "the credential names no status list")
         return
-    entry = None if reference is None else status.find(reference.uri)
-    if reference is None or entry is None:
-        checks.failed("status", Failure.STATUS_UNKNOWN, "no cached list at the credential's address")
-        return
-    if signer is not None and entry.anchor.certificate != signer.anchor.certificate:
-        checks.failed("status", Failure.STATUS_UNKNOWN, "the list is another issuing authority's")
-        return
-    value, detail = status.judge(reference.uri, reference.index, now, skew)
-    report_status(checks, value, detail)
+    worst, detail = TokenStatus.VALID, ""
+    if not security_object.status:
+        worst, detail = TokenStatus.UNDETERMINED, "the credential names a kind of status that is not known"
+    for reference in security_object.status:
+        uri = reference.uri
+        if isinstance(signer, Chained | ListedIssuer):
+            trusted = signer
+            value, why, used = status.look_up(
+                reference,
+                lambda authority, trusted=trusted, uri=uri: trusted.accepts_status(uri, authority),  # type: ignore[misc]  # bound now
+                freshness=freshness,
+                now=now,
+                skew=skew,
+            )
+        else:
+            value, why, used = TokenStatus.UNDETERMINED, "no trusted signer whose lists would count", None
+        if used is not None:
+            facts.append(used)
+        if _WORST.index(value) < _WORST.index(worst):
+            worst, detail = value, why
+    report_status(checks, worst, detail)
 
 
 def report_status(checks: Checklist, value: TokenStatus, detail: str) -> None:
     """The `status` check, the same for every kind of presentation."""
-    if value is TokenStatus.VALID:
+    failure = _STATUS_FAILURES.get(value)
+    if failure is None:
         checks.passed("status")
     else:
-        revoked = value is TokenStatus.INVALID
-        checks.failed("status", Failure.REVOKED if revoked else Failure.STATUS_UNKNOWN, detail)
+        checks.failed("status", failure, detail)
 
 
-def _nothing_unasked(checks: Checklist, document: Document, requested: RequestedItems) -> None:
-    """Another document has other elements; its type is the reason then."""
-    if document.doc_type != requested.doc_type:
-        checks.skipped("nothing_unasked", "another document type")
+def _requested(checks: Checklist, document: Document, items: RequestedItems | None) -> None:
+    """All that is needed is there, signed by the issuer."""
+    if items is None or items.unlimited:
+        checks.skipped("requested_elements", "another document type" if items is None else "the request is not known")
         return
-    for space, items in document.name_spaces.items():
-        asked = requested.elements.get(space, ())
-        if any(item.element not in asked for item in items):
-            checks.failed("nothing_unasked", Failure.MALFORMED, "an element that nobody asked for")
-            return
-    checks.passed("nothing_unasked")
-
-
-def _requested(checks: Checklist, document: Document, requested: RequestedItems) -> None:
-    """All that was asked is there, signed by the issuer."""
-    for space, wanted in requested.elements.items():
+    for space, wanted in items.needed.items():
         have = {item.element for item in document.name_spaces.get(space, ())}
         if not have.issuperset(wanted):
-            checks.failed("requested_elements", Failure.MISSING_ELEMENT, "an element that was asked is missing")
+            checks.failed("requested_elements", Failure.MISSING_ELEMENT, "an element that is needed is missing")
             return
     checks.passed("requested_elements")

@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from mdoc import issue, issuerlist, qrpass, statuslist
+from mdoc import crl, issue, issuerlist, qrpass, statuslist
 from mdoc.cbor import Tag
+from mdoc.certificates import EKU_MDL_DS, EKU_MDOC_DS
 from mdoc.issuerlist import ListedIssuer
 from testbed import certificates
 
@@ -37,6 +38,9 @@ SPARE = 1024
 """A published status list has room for at least this many credentials still to be issued."""
 CREDENTIAL_LIFETIME = timedelta(days=365)
 STATUS_LIFETIME = timedelta(days=7)
+CRL_LIFETIME = timedelta(days=30)
+_SIGNERS = {"document-signer": EKU_MDOC_DS, "licence-signer": EKU_MDL_DS}
+"""Two certificates for the one document-signer key: a driving licence is signed under a purpose of its own (table B.3)."""
 _KEYS = ("iaca", "document-signer", "status-signer", "pass", "list")
 Random = Callable[[int], bytes]
 
@@ -129,6 +133,20 @@ def replace_file(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+def _read_certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def _signers(
+    key: ec.EllipticCurvePublicKey, iaca: x509.Certificate, iaca_key: ec.EllipticCurvePrivateKey, begin: datetime
+) -> dict[str, x509.Certificate]:
+    """File names and certificates of a document-signer key."""
+    return {
+        name: certificates.document_signer(key, issuer=iaca, issuer_key=iaca_key, not_before=begin, purpose=purpose)
+        for name, purpose in _SIGNERS.items()
+    }
+
+
 class Authority:
     """One issuing authority. Not safe for use by several processes at once."""
 
@@ -137,9 +155,10 @@ class Authority:
         self.directory, self._random = directory, random_bytes
         self._state: dict[str, Any] = json.loads((directory / "authority.json").read_text("utf-8"))
         self._keys = {name: read_private(directory / f"{name}.key.pem") for name in _KEYS}
-        self.iaca = x509.load_pem_x509_certificate((directory / "iaca.pem").read_bytes())
-        self.document_signer = x509.load_pem_x509_certificate((directory / "document-signer.pem").read_bytes())
-        self.status_signer = x509.load_pem_x509_certificate((directory / "status-signer.pem").read_bytes())
+        self.iaca = _read_certificate(directory / "iaca.pem")
+        self.document_signer = _read_certificate(directory / "document-signer.pem")
+        self.licence_signer = _read_certificate(directory / "licence-signer.pem")
+        self.status_signer = _read_certificate(directory / "status-signer.pem")
 
     @classmethod
     def create(
@@ -154,27 +173,30 @@ class Authority:
         iaca = certificates.root(
             keys["iaca"], f"{name} IACA", country=country, not_before=begin, lifetime=timedelta(days=3650)
         )
-        signer = certificates.document_signer(
-            keys["document-signer"].public_key(), issuer=iaca, issuer_key=keys["iaca"], not_before=begin
-        )
-        status = certificates.leaf(
+        signers = _signers(keys["document-signer"].public_key(), iaca, keys["iaca"], begin)
+        status = certificates.status_signer(
             keys["status-signer"].public_key(),
             f"{name} status signer",
             issuer=iaca,
             issuer_key=keys["iaca"],
             not_before=begin,
-            lifetime=timedelta(days=457),
-            purpose=None,
         )
         for key_name, key in keys.items():
             write_private(directory / f"{key_name}.key.pem", key)
-        for file_name, certificate in (("iaca", iaca), ("document-signer", signer), ("status-signer", status)):
+        for file_name, certificate in {"iaca": iaca, **signers, "status-signer": status}.items():
             (directory / f"{file_name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
         (directory / "list-signer.pub.pem").write_bytes(
             keys["list"].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         )
         identity = random_bytes(4).hex()
-        state = {"name": name, "kid": identity, "uri": f"https://issuer.example/status/{identity}", "statuses": []}
+        state = {
+            "name": name,
+            "kid": identity,
+            "uri": f"https://issuer.example/status/{identity}",
+            "statuses": [],
+            "crl_number": 0,
+            "revoked_signers": [],
+        }
         (directory / "authority.json").write_text(json.dumps(state, ensure_ascii=False), "utf-8")
         return cls(directory, random_bytes)
 
@@ -219,7 +241,7 @@ class Authority:
             elements=elements,
             device_key=device_key,
             signer=self._keys["document-signer"],
-            certificate=self.document_signer,
+            certificate=self.licence_signer if doc_type == MDL_DOC_TYPE else self.document_signer,
             signed=min(now, begin),
             valid_from=begin,
             valid_until=end,
@@ -256,6 +278,32 @@ class Authority:
         self._state["statuses"][index] = 1
         self._save()
 
+    def revoke_signer(self, now: datetime) -> None:
+        """Put both certificates of the document signer on the revocation list and go on with a new key."""
+        for certificate in (self.document_signer, self.licence_signer):
+            self._state["revoked_signers"].append(str(certificate.serial_number))
+        self._save()
+        key = self._keys["document-signer"] = ec.generate_private_key(ec.SECP256R1())
+        begin = now.replace(microsecond=0) - timedelta(minutes=1)
+        signers = _signers(key.public_key(), self.iaca, self._keys["iaca"], begin)
+        write_private(self.directory / "document-signer.key.pem", key)
+        for name, certificate in signers.items():
+            replace_file(self.directory / f"{name}.pem", certificate.public_bytes(Encoding.PEM))
+        self.document_signer, self.licence_signer = signers["document-signer"], signers["licence-signer"]
+
+    def crl(self, now: datetime) -> bytes:
+        """The next certificate revocation list, DER."""
+        self._state["crl_number"] += 1
+        self._save()
+        return crl.build(
+            self.iaca,
+            self._keys["iaca"],
+            number=self._state["crl_number"],
+            revoked=[int(serial) for serial in self._state["revoked_signers"]],
+            this_update=now.replace(microsecond=0),
+            lifetime=CRL_LIFETIME,
+        )
+
     def status_token(self, now: datetime) -> bytes:
         # Longer than what is issued: a list need not change for each new credential, nor tell how many there are.
         entries = self._state["statuses"]
@@ -282,8 +330,9 @@ class Authority:
         return issuerlist.build([entry], now, self._keys["list"])
 
     def publish(self, trust: Path, now: datetime) -> None:
-        """Write root, issuer list and status list into a gate's trust directory."""
+        """Write root, revocation lists and issuer list into a gate's trust directory."""
         short = str(self._state["kid"])
         replace_file(trust / "iaca" / f"{short}.pem", self.iaca.public_bytes(Encoding.PEM))
+        replace_file(trust / "crl" / f"{short}.crl", self.crl(now))
         replace_file(trust / "status" / f"{short}.cwt", self.status_token(now))
         replace_file(trust / "issuers.cose", self.issuer_list(now))

@@ -16,6 +16,7 @@ from mdoc.errors import MdocError
 from protocol.clock import SystemClock
 from testbed.authority import Authority, canary_person
 from testbed.phone.wallet import Held, Wallet
+from testbed.provider import Provider
 
 
 def _moment(text: str) -> datetime:
@@ -45,9 +46,48 @@ def _parser() -> argparse.ArgumentParser:
     issue.add_argument("--pass-days", type=int, default=1, help="QR 패스 유효 일수 (days a QR pass is good)")
     revoke = commands.add_parser("revoke", help="폐지 (revoke)")
     revoke.add_argument("index", type=int, nargs="+", help="발급 때 알려 준 상태 번호 (status index told at issue)")
+    signer = "발급 인증서를 폐지하고 새로 만들기 (revoke the document signer, make a new one)"
+    commands.add_parser("revoke-signer", help=signer)
     publish = commands.add_parser("publish", help="출입문 신뢰 디렉터리에 쓰기 (write a gate's trust directory)")
     publish.add_argument("--trust", type=Path, required=True, help="신뢰 디렉터리 (trust directory)")
+    vical = commands.add_parser(
+        "vical",
+        help="발급기관 목록(VICAL)에 서명해 신뢰 디렉터리에 쓰기 (sign a list of authorities into a trust directory)",
+        description="--dir은 목록 제공자의 디렉터리, 없으면 만듭니다. (--dir is the list provider's, made if absent.)",
+    )
+    vical.add_argument("--name", default="Gwanmun pilot", help="제공자 이름 (the provider's name)")
+    vical.add_argument("--trust", type=Path, required=True, help="신뢰 디렉터리 (trust directory)")
+    vical.add_argument(
+        "--authority",
+        type=_listed,
+        action="append",
+        required=True,
+        metavar="PEM=DOCTYPE[,DOCTYPE]",
+        help="발급기관 루트와 문서 종류 (an authority's root and its document types)",
+    )
     return parser
+
+
+def _listed(text: str) -> tuple[x509.Certificate, list[str]]:
+    path, _, types = text.rpartition("=")
+    wanted = [entry for entry in types.split(",") if entry]
+    try:
+        if not path or not wanted:
+            raise ValueError
+        certificate = x509.load_pem_x509_certificate(Path(path).read_bytes())
+    except (OSError, ValueError):
+        raise argparse.ArgumentTypeError("iaca.pem=kr.go.civilservant.1 같은 값 (a value such as that)") from None
+    return certificate, wanted
+
+
+def _vical(options: argparse.Namespace, now: datetime) -> None:
+    if (options.dir / "provider.json").exists():
+        provider = Provider(options.dir)
+    else:
+        provider = Provider.create(options.dir, name=options.name, now=now)
+    provider.publish(options.trust, options.authority, now)
+    print(f"목록을 배포했습니다: 발급기관 {len(options.authority)}곳, {options.trust}")
+    print(f"List published: {len(options.authority)} authorities, {options.trust}")
 
 
 def _issue(authority: Authority, options: argparse.Namespace, now: datetime) -> None:
@@ -83,6 +123,9 @@ def main(argv: Sequence[str]) -> int:
             print(f"만들었습니다: {options.dir}, 루트 인증서 만료 {expires}")
             print(f"Created: {options.dir}, root certificate expires {expires}")
             return 0
+        if options.command == "vical":
+            _vical(options, now)
+            return 0
         authority = Authority(options.dir, os.urandom)
         if options.command == "issue":
             _issue(authority, options, now)
@@ -91,6 +134,10 @@ def main(argv: Sequence[str]) -> int:
                 authority.revoke(index)
             print("폐지했습니다. publish로 배포하세요")
             print("Revoked. Publish it with `publish`")
+        elif options.command == "revoke-signer":
+            authority.revoke_signer(now)
+            print("발급 인증서를 폐지하고 새로 만들었습니다. publish로 배포하세요")
+            print("The document signer is revoked and a new one made. Publish it with `publish`")
         else:
             authority.publish(options.trust, now)
             print(f"배포했습니다: {options.trust}")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from mdoc.apdu import (
     INS_READ_BINARY,
     INS_SELECT,
+    INS_UPDATE_BINARY,
     MDOC_AID,
     SW_CONDITIONS,
     SW_NOT_FOUND,
@@ -23,7 +24,8 @@ from mdoc.apdu import (
     EnvelopeApplet,
     Response,
 )
-from mdoc.ndef_handover import CC_FILE, NDEF_AID
+from mdoc.ndef_handover import CC_FILE, NDEF_AID, HandoverError, HandoverRequest, decode_message, encode_record
+from mdoc.negotiated_handover import SERVICE, TE, TP, TS
 from testbed.phone.isodep import Application, Ended, IsoDepTarget
 
 OnMessage = Callable[[bytes], bytes | None]
@@ -53,6 +55,74 @@ class NdefApplet:
         if offset > len(self._file):
             return Response(SW_WRONG_P1P2)
         return Response(SW_OK, self._file[offset : offset + command.le])
+
+
+class NegotiatedNdefApplet:
+    """A Type 4 Tag application that negotiates (TNEP 1.0): service parameters, service select, Handover Request in, Handover
+    Select out. `on_request` chooses the answer; `not_ready` is how many times NLEN = 0 is read before each answer.
+    """
+
+    def __init__(
+        self,
+        on_request: Callable[[HandoverRequest], bytes],
+        *,
+        not_ready: int = 0,
+        waiting: int = 0x14,
+        extensions: int = 15,
+        max_command: int = 0xFF,
+    ) -> None:
+        self._on_request, self._not_ready = on_request, not_ready
+        self._container = (
+            bytes.fromhex("000F20 00FF") + max_command.to_bytes(2) + b"\x04\x06" + NDEF_FILE + b"\x10\x00\x00\x00"
+        )
+        parameters = bytes((0x10, len(SERVICE))) + SERVICE + bytes((0, waiting, extensions)) + b"\x10\x00"
+        self._message = encode_record(TP, parameters)
+        self._polls = 0
+        self._selected = False
+        self._file: bytes | None = None
+        self._written = bytearray(MAX_NDEF_FILE)
+
+    def process(self, command: Command) -> Response:
+        """One command after SELECT of the application. Errors of the reader are status words."""
+        if command.ins == INS_SELECT:
+            self._file = command.data if command.data in (CC_FILE, NDEF_FILE) else None
+            return Response(SW_OK if self._file is not None else SW_NOT_FOUND)
+        offset = command.p1 << 8 | command.p2
+        if command.ins == INS_READ_BINARY and self._file is not None and command.le is not None:
+            return self._read(offset, command.le)
+        if command.ins == INS_UPDATE_BINARY and self._file == NDEF_FILE and command.data:
+            return self._write(offset, command.data)
+        return Response(SW_CONDITIONS)
+
+    def _read(self, offset: int, size: int) -> Response:
+        if self._file == CC_FILE:
+            return Response(SW_OK, self._container[offset : offset + size])
+        if self._polls and offset == 0:
+            self._polls -= 1
+            return Response(SW_OK, b"\x00\x00")
+        content = len(self._message).to_bytes(2) + self._message
+        return Response(SW_OK, content[offset : offset + size])
+
+    def _write(self, offset: int, data: bytes) -> Response:
+        if offset + len(data) > len(self._written):
+            return Response(SW_WRONG_P1P2)
+        self._written[offset : offset + len(data)] = data
+        length = int.from_bytes(self._written[:2])
+        if offset == 0 and length:
+            self._take(bytes(self._written[2 : 2 + length]))
+        return Response(SW_OK)
+
+    def _take(self, message: bytes) -> None:
+        self._polls = self._not_ready
+        if self._selected:
+            try:
+                self._message = self._on_request(HandoverRequest.parse(message))
+            except HandoverError:
+                self._message = encode_record(TE, b"\x01")
+            return
+        records = [record for record in decode_message(message) if record.type == TS]
+        self._selected = [bytes(record.data) for record in records] == [bytes((len(SERVICE),)) + SERVICE]
+        self._message = encode_record(TE, b"\x00" if self._selected else b"\x01")
 
 
 class PhoneApplication:

@@ -16,7 +16,6 @@ from mdoc.apdu import Command
 from mdoc.engagement import BleOptions, NfcOptions
 from mdoc.ndef_handover import (
     MAX_HANDOVER,
-    NOT_READY_POLLS,
     BleCarrier,
     HandoverError,
     HandoverSelect,
@@ -24,10 +23,10 @@ from mdoc.ndef_handover import (
     NegotiatedHandoverError,
     NotReadyError,
     Pause,
-    TagSteps,
     build_handover_select,
     read_ndef_file,
 )
+from mdoc.type4tag import NOT_READY_POLLS, Steps
 
 VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "vectors"
 needs_vectors = pytest.mark.skipif(not VECTORS.is_dir(), reason="shared/vectors is not beside the checkout")
@@ -237,7 +236,7 @@ def test_nothing_of_the_phone_shows_in_a_repr() -> None:
     assert "x05" not in shown
 
 
-def run(steps: TagSteps, answers: list[bytes], sent: list[bytes] | None = None) -> bytes:
+def run(steps: Steps[bytes], answers: list[bytes], sent: list[bytes] | None = None) -> bytes:
     """The answers in turn; a Pause costs none of them."""
     left = list(answers)
     try:
