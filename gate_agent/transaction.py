@@ -36,7 +36,7 @@ from mdoc.qrpass import verify_pass
 from mdoc.reader import ReaderSession, RequestedItems
 from mdoc.transcript import Handover
 from mdoc.verify import verify_response
-from policy.decision import Attributes, decide
+from policy.decision import Attributes, Situation, decide
 from policy.reasons import Reason
 from protocol.events import Kind
 
@@ -231,10 +231,11 @@ class Attempt:
         Raises RefusedError, AlreadyUsedError or RecordUnavailableError; then it may not.
         """
         services = self._services
-        decision = decide(self.in_force.policy, self._lane.point, presented.attributes, services.clock.now())
+        situation = Situation(services.clock.now(), str(self.carrier), clock_error_s=services.times.clock_error_s)
+        decision = decide(self.in_force.policy, self._lane.point, presented.attributes, situation)
         self.stage(Stage.DECIDED)
-        if decision.reason is not None:
-            raise RefusedError(decision.reason)
+        if decision.refusal is not None:
+            raise RefusedError(decision.refusal)
         await services.journal.append(
             Kind.ACCESS_GRANTED, self.data(), mark=presented.mark, timeout=services.times.record_timeout_s
         )

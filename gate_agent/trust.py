@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tomllib
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from mdoc.errors import TrustError
+from gate_agent import denylist
+from gate_agent import visits as visit_records
+from gate_agent.denylist import DenyList
+from gate_agent.policy_file import load_policy, signature_path
+from gate_agent.visits import Visits
+from mdoc.cose import PublicKey
+from mdoc.errors import MdocError, TrustError
 from mdoc.truststore import Trust, load_directory
-from policy import document
 from policy.document import Policy, PolicyError
 from protocol.clock import Clock
 from protocol.events import Kind
-from protocol.toml import MAX_FILE_BYTES, ConfigError, Expected
+from protocol.toml import ConfigError, Expected
 
 _log = logging.getLogger(__name__)
 
@@ -45,23 +49,8 @@ class InForce:
 
     trust: Trust
     policy: Policy
-
-
-def load_policy(path: Path, points: Collection[str]) -> Policy:
-    """Read the rules and check that they know every access point of this gate. Raises PolicyError."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise PolicyError("", "a file of at most 1 MiB is expected")
-        parsed = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PolicyError("", f"cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PolicyError("", f"TOML syntax: {error}") from error
-    policy = document.load(parsed)
-    for point in points:
-        if point not in policy.points:
-            raise PolicyError(f"points.{point}", "an entry is expected: a lane of this gate leads through it")
-    return policy
+    deny: DenyList = field(default_factory=DenyList)
+    visits: Visits = field(default_factory=Visits)
 
 
 def load_list_key(path: Path) -> ec.EllipticCurvePublicKey:
@@ -109,10 +98,22 @@ class TrustCache:
         points: Collection[str],
         clock: Clock,
         report: Report,
+        policy_signer: PublicKey | None = None,
+        deny_signer: PublicKey | None = None,
+        visit_signer: PublicKey | None = None,
+        policy_floor: int | None = None,
+        on_policy: Callable[[Policy], None] = lambda _policy: None,
     ) -> None:
-        """`report(kind, data)` records trust.applied and trust.rejected; called on the loop."""
+        """`policy_signer`: key that must have signed the rules; None takes them unsigned. `deny_signer`, `visit_signer`: keys
+        of deny list and visit records; None takes none. `policy_floor`: version of the rules that were in force before the
+        last stop. `on_policy` is called with each rules document that comes into force, before its event.
+
+        `report(kind, data)` records trust.applied and trust.rejected; called on the loop.
+        """
         self._directory, self._policy_file, self._list_key = directory, policy_file, list_key
         self._points, self._clock, self._report = frozenset(points), clock, report
+        self._policy_signer, self._deny_signer, self._visit_signer = policy_signer, deny_signer, visit_signer
+        self._policy_floor, self._on_policy = policy_floor, on_policy
         self._current: InForce | None = None
         self._seen: tuple[Any, Any] = (None, None)
 
@@ -126,21 +127,20 @@ class TrustCache:
         """At start both must load: there is nothing older to stay with. Raises ConfigError."""
         self._seen = await asyncio.to_thread(self._look)
         try:
-            policy = await asyncio.to_thread(load_policy, self._policy_file, self._points)
+            policy = await asyncio.to_thread(self._load_policy)
         except PolicyError as error:
-            place = error.place
-            raise ConfigError(
-                self._policy_file, place, Expected(f"규칙 문서를 쓸 수 없습니다: {error.expected}", error.expected)
-            ) from error
+            first = error.problems[0]
+            raise ConfigError(self._policy_file, first.place, Expected(first.ko, first.en)) from error
         try:
             trust = await asyncio.to_thread(self._load_trust)
-        except TrustError as error:
+            deny, visits, problems = await asyncio.to_thread(self._load_people)
+        except MdocError as error:
             raise ConfigError(
                 self._directory, "", Expected(f"신뢰 디렉터리를 쓸 수 없습니다: {error}", str(error))
             ) from error
-        self._current = InForce(trust, policy)
+        self._current = InForce(trust, policy, deny, visits)
         self._applied_policy(policy)
-        self._applied_trust(trust)
+        self._applied_trust(trust, problems)
 
     async def watch(self, period: float) -> None:
         """Look every `period` seconds, for ever."""
@@ -165,10 +165,11 @@ class TrustCache:
         await self._reload(trust=True, policy=True)
 
     async def _reload(self, *, trust: bool, policy: bool) -> None:
-        new_trust, new_policy = self.current.trust, self.current.policy
+        before = self.current
+        new_trust, new_policy, deny, visits, problems = before.trust, before.policy, before.deny, before.visits, ()
         if policy:
             try:
-                new_policy = await asyncio.to_thread(load_policy, self._policy_file, self._points)
+                new_policy = await asyncio.to_thread(self._load_policy)
             except PolicyError as error:
                 self._rejected("policy", str(error))
         if trust:
@@ -176,27 +177,50 @@ class TrustCache:
                 new_trust = await asyncio.to_thread(self._load_trust)
             except TrustError as error:
                 self._rejected("trust", str(error))
-        before, self._current = self.current, InForce(new_trust, new_policy)
+            try:
+                deny, visits, problems = await asyncio.to_thread(self._load_people)
+            except MdocError as error:
+                self._rejected("deny", str(error))
+        self._current = InForce(new_trust, new_policy, deny, visits)
         if new_policy is not before.policy:
             self._applied_policy(new_policy)
         if new_trust is not before.trust:
-            self._applied_trust(new_trust)
+            self._applied_trust(new_trust, problems)
 
     def _look(self) -> tuple[Any, Any]:
-        return _fingerprint(_directory(self._directory)), _fingerprint(iter((self._policy_file,)))
+        return _fingerprint(_directory(self._directory)), _fingerprint(
+            iter((self._policy_file, signature_path(self._policy_file)))
+        )
+
+    def _load_policy(self) -> Policy:
+        in_force = self._policy_floor if self._current is None else self._current.policy.version
+        return load_policy(self._policy_file, self._points, signer=self._policy_signer, in_force=in_force)
 
     def _load_trust(self) -> Trust:
-        return load_directory(self._directory, list_key=self._list_key, now=self._clock.now())
+        previous = None if self._current is None else self._current.trust
+        return load_directory(self._directory, list_key=self._list_key, now=self._clock.now(), previous=previous)
+
+    def _load_people(self) -> tuple[DenyList, Visits, Sequence[str]]:
+        """Deny list and visit records. Raises MdocError where the list in force has to stay."""
+        deny, visits, problems = DenyList(), Visits(), list[str]()
+        if self._deny_signer is not None:
+            in_force = None if self._current is None else self._current.deny.version
+            deny = denylist.load(self._directory, self._deny_signer, in_force=in_force)
+        if self._visit_signer is not None:
+            visits, problems = visit_records.load(self._directory / visit_records.FOLDER, self._visit_signer)
+        return deny, visits, problems
 
     def _applied_policy(self, policy: Policy) -> None:
         _log.info("policy applied version=%d", policy.version)
+        self._on_policy(policy)
         self._report(Kind.TRUST_APPLIED, {"what": "policy", "version": str(policy.version)})
 
-    def _applied_trust(self, trust: Trust) -> None:
-        _log.info("trust applied version=%s problems=%d", trust.version, len(trust.problems))
-        problems = [problem[:MAX_WHY] for problem in trust.problems[:MAX_PROBLEMS]]
-        if len(trust.problems) > MAX_PROBLEMS:
-            problems.append(f"and {len(trust.problems) - MAX_PROBLEMS} more")
+    def _applied_trust(self, trust: Trust, more: Sequence[str]) -> None:
+        found = [*trust.problems, *more]
+        _log.info("trust applied version=%s problems=%d", trust.version, len(found))
+        problems = [problem[:MAX_WHY] for problem in found[:MAX_PROBLEMS]]
+        if len(found) > MAX_PROBLEMS:
+            problems.append(f"and {len(found) - MAX_PROBLEMS} more")
         data: dict[str, Any] = {
             "what": "trust",
             "version": trust.version,

@@ -10,31 +10,33 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import passage_page  # noqa: E402  the path comes first
 
-from policy.reasons import ORDER, WORDING, Reason  # noqa: E402  the path comes first
-
-_GROUPS = {
-    Reason.UNREADABLE: "휴대전화와 주고받기 · the exchange with the phone",
-    Reason.UNKNOWN_ISSUER: "검증 · the verifier",
-    Reason.NO_RIGHT_ZONE: "이곳의 규칙 · this site's rules",
-    Reason.OUT_OF_SERVICE: "통로와 기록 · the lane and the record",
-}
+from policy.reasons import GROUPS, ORDER, WORDING  # noqa: E402  the path comes first
 
 
 def reasons() -> str:
+    headings = {first: f"{ko} · {en}" for first, ko, en in GROUPS}
     lines = [
         "# 거절 사유 · Refusal reasons",
         "",
         "거절에는 사유가 하나 있습니다. 이 순서에서 처음 걸린 것입니다. 이 문서는 `policy/reasons.py`에서 만들어집니다.",
         "*Every refusal has exactly one reason, the first that failed in this order. Made from `policy/reasons.py`.*",
-        "",
-        "| 순서 no. | `reason` | 표시 (한국어) | display (English) |",
-        "| ---: | --- | --- | --- |",
     ]
     for number, reason in enumerate(ORDER, 1):
-        if reason in _GROUPS:
-            lines.append(f"| | **{_GROUPS[reason]}** | | |")
+        if reason in headings:
+            lines += [
+                "",
+                f"## {headings[reason]}",
+                "",
+                "| no. | `reason` | 표시 · display | 경비 화면 · what the guard sees | 할 일 · what to do |",
+                "| ---: | --- | --- | --- | --- |",
+            ]
         words = WORDING[reason]
-        lines.append(f"| {number} | `{reason}` | {words.ko} | {words.en} |")
+        cells = (
+            (words.ko, words.en),
+            (words.guard_ko, words.guard_en),
+            (words.action_ko, words.action_en),
+        )
+        lines.append(f"| {number} | `{reason}` | " + " | ".join(f"{ko}<br>*{en}*" for ko, en in cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -56,12 +56,16 @@ timezone = "Asia/Seoul"
 [schedules.office]
 tue = ["07:00-20:00"]
 [zones.lobby]
+[points.lobby-in]
+direction = "entry"
+from = "outside"
+to = "lobby"
+entrance_group = "hall"
+[profiles.staff]
 doc_types = ["kr.go.civilservant.1"]
 access_classes = ["general"]
+zones = ["lobby"]
 schedule = "office"
-[points.lobby-in]
-zone = "lobby"
-entrance_group = "hall"
 """
 """NOW is Tuesday, 18:00 in Seoul."""
 TIMES = Times(

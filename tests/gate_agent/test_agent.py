@@ -124,8 +124,9 @@ async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
     hours = "\n".join(f'{day} = ["00:00-24:00"]' for day in DAYS)
     (tmp_path / "policy.toml").write_text(
         f'version = 1\ntimezone = "Asia/Seoul"\n[schedules.always]\n{hours}\n[zones.hall]\n'
-        'doc_types = ["kr.go.civilservant.1"]\naccess_classes = ["general"]\nschedule = "always"\n'
-        '[points.hall-in]\nzone = "hall"\nentrance_group = "hall"\n'
+        '[points.hall-in]\ndirection = "entry"\nfrom = "outside"\nto = "hall"\nentrance_group = "hall"\n'
+        '[profiles.staff]\ndoc_types = ["kr.go.civilservant.1"]\naccess_classes = ["general"]\nzones = ["hall"]\n'
+        'schedule = "always"\n'
     )
     (tmp_path / "gate.toml").write_text(
         f'[gate]\nid = "{GATE}"\nsite = "{SITE}"\nstate_dir = "state"\n'

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gate_agent.config import ConfigError
-from gate_agent.trust import TrustCache, load_list_key, load_policy
+from gate_agent.policy_file import load_policy
+from gate_agent.trust import TrustCache, load_list_key
 from policy.document import PolicyError
 from protocol.events import Kind
 from tests.conftest import NOW
@@ -81,7 +82,7 @@ async def test_a_new_policy_takes_effect_at_the_next_look(bench: Bench) -> None:
     [
         "",
         "version = ",
-        POLICY.replace('zone = "lobby"', 'zone = "attic"'),
+        POLICY.replace('to = "lobby"', 'to = "attic"'),
         POLICY.replace("points.lobby-in", "points.elsewhere"),
         POLICY + "\nextra = 1\n",
         POLICY.replace("07:00-20:00", "20:00-07:00"),
@@ -167,10 +168,10 @@ async def test_a_set_that_is_still_being_copied_is_not_taken(bench: Bench, monke
 
 
 async def test_at_start_a_bad_policy_is_a_configuration_mistake(bench: Bench) -> None:
-    bench.policy.write_text(POLICY.replace('zone = "lobby"', 'zone = "attic"'))
+    bench.policy.write_text(POLICY.replace('to = "lobby"', 'to = "attic"'))
     with pytest.raises(ConfigError) as caught:
         await bench.cache.load_first()
-    assert (caught.value.file, caught.value.key) == (bench.policy, "points.lobby-in.zone")
+    assert (caught.value.file, caught.value.key) == (bench.policy, "points.lobby-in.to")
 
 
 async def test_looking_does_not_hold_up_the_loop(bench: Bench) -> None:
