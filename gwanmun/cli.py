@@ -69,6 +69,14 @@ COMMANDS = (
         False,
     ),
     Command("phone", "testbed.phone_cli", "main", "testbed", "시험용 휴대전화 / a phone for demo and pilot", False),
+    Command(
+        "lane",
+        "testbed.lane_cli",
+        "main",
+        "testbed",
+        "통로에 사람을 지나가게 해 봅니다 / try out a lane with people in it",
+        False,
+    ),
 )
 
 OWN = frozenset({"mdoc", "policy", "protocol", "drivers", "gate_agent", "controller", "testbed"})
