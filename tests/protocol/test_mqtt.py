@@ -103,6 +103,21 @@ async def test_only_the_controller_acknowledges_and_a_gate_reads_only_its_own(
     assert [message.payload for message in await other.wait(1)] == [b"two"]
 
 
+async def test_only_the_controller_tells_the_time_and_every_gate_hears_it(broker: Broker, make_link: MakeLink) -> None:
+    broker.start()
+    inboxes = {name: Inbox() for name in ("gate-1", "gate-2")}
+    for name, inbox in inboxes.items():
+        gate = make_link(name, on_message=inbox)
+        await gate.subscribe(topics.time("hq"))
+        await up(gate)
+        result = await gate.publish(topics.time("hq"), b"forged")
+        assert (result.ok, result.reason) == (False, "Not authorized")
+    controller = await up(make_link("controller"))
+    assert (await controller.publish(topics.time("hq"), b"beacon")).ok
+    for inbox in inboxes.values():
+        assert [message.payload for message in await inbox.wait(1)] == [b"beacon"]
+
+
 async def test_a_gate_that_names_the_controllers_client_id_does_not_take_over_its_session(
     broker: Broker, make_link: MakeLink, pki: DevicePki
 ) -> None:
