@@ -45,6 +45,7 @@ _MOVEMENT = struct.Struct(">16sQ8sB")
 _RESERVE = struct.Struct(">16s8sQ")
 _ROW = struct.Struct(">8sIII")
 _STAMP = struct.Struct(">Q")
+_USED = struct.Struct(">16sQ")
 _ASK = struct.Struct(">8sI")
 _DIGEST = struct.Struct(f">QB{BUCKETS}Q")
 _PLAIN = SIZE - _HEADER.size - 16
@@ -69,6 +70,7 @@ class Kind(IntEnum):
     DIGEST = 7
     ASK = 8
     MOVEMENTS = 9
+    USED = 10
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -163,7 +165,16 @@ class Movements:
     movements: tuple[Movement, ...]
 
 
-Body = Reserve | Commit | Free | Exit | Forgive | Count | Digest | Ask | Movements
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A QR pass has opened a lane; `mark` stands for its single-use mark."""
+
+    mark: bytes
+    until: int
+    """Milliseconds since 1970: when the pass is stale anyway."""
+
+
+Body = Reserve | Commit | Free | Exit | Forgive | Count | Digest | Ask | Movements | Used
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +206,7 @@ class PeriodKey:
         if len(zone_key) != KEY_BYTES:
             raise ValueError("a zone key of 32 bytes is expected")
         self._zone_key, self._period = zone_key, period
-        self._tag_key, self._ref_key = self._derive("tag"), self._derive("attempt")
+        self._tag_key, self._ref_key, self._mark_key = (self._derive(each) for each in ("tag", "attempt", "pass"))
         self._seals: dict[str, ChaCha20Poly1305] = {}
 
     def _derive(self, what: str) -> bytes:
@@ -209,6 +220,10 @@ class PeriodKey:
     def ref(self, attempt: str) -> bytes:
         """The reference of an attempt, which only the holders of the zone key can join to an event: 8 bytes."""
         return hmac.digest(self._ref_key, attempt.encode(), "sha256")[:REF_BYTES]
+
+    def mark(self, mark: bytes) -> bytes:
+        """What stands for the single-use mark of a QR pass: 16 bytes."""
+        return hmac.digest(self._mark_key, mark, "sha256")[:TAG_BYTES]
 
     def seal(self, topic: str, envelope: Envelope, random_bytes: Callable[[int], bytes]) -> bytes:
         """The 512 bytes for `topic`."""
@@ -266,6 +281,8 @@ def _encode_body(body: Body) -> tuple[Kind, bytes]:
             return Kind.DIGEST, _DIGEST.pack(floor, greeting, *buckets)
         case Ask(origin, wanted):
             return Kind.ASK, _ASK.pack(origin, wanted)
+        case Used(mark, until):
+            return Kind.USED, _USED.pack(mark, until)
         case Movements(movements):
             if len(movements) > MAX_MOVEMENTS:
                 raise ValueError(f"at most {MAX_MOVEMENTS} movements")
@@ -346,6 +363,8 @@ def _decode_body(kind: int, reader: _Reader) -> Body:
             body = Ask(reader.raw(ORIGIN_BYTES), int.from_bytes(reader.raw(4)))
         case Kind.MOVEMENTS:
             body = Movements(tuple(reader.movement() for _ in range(reader.count(MAX_MOVEMENTS))))
+        case Kind.USED:
+            body = Used(reader.raw(TAG_BYTES), reader.take(_STAMP)[0])
         case _:
             raise ZoneMessageError("kind")
     reader.done()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from gate_agent.zone.counts import Counts
 from gate_agent.zone.facts import Drop, Limits, Moment, Outgoing, ZoneSettings
 from gate_agent.zone.ledger import Ledger, Reservation
+from gate_agent.zone.marks import PassMarks
 from gate_agent.zone.replay import ReplayWindow
 from protocol import topics
 from protocol import zone as wire
@@ -53,6 +54,8 @@ class Exchange:
         self._ask_after = -math.inf
         self._asked: bytes | None = None
         self._count_due = False
+        self.marks = PassMarks()
+        self._used_twice = 0
         self.dropped: Counter[Drop] = Counter()
 
     def follow(self, period: int, ledgers: Mapping[int, Ledger], keys: Mapping[int, PeriodKey]) -> None:
@@ -73,11 +76,25 @@ class Exchange:
             for each in ledger.reservations():
                 if each.own and each.inward and each.until > now.ms:
                     self._add(period, wire.Reserve(each.tag, each.ref, each.until))
+        self._tell_marks(now)
 
     def link_down(self) -> None:
         self._linked_at = None
         self._queue.clear()
         self._answers.clear()
+
+    def _tell_marks(self, now: Moment) -> None:
+        for used in self.marks.own(now.ms):
+            self._add(self._period, used)
+
+    def use_pass(self, mark: bytes, until: int) -> None:
+        self.marks.put(mark, until, own=True)
+        self.send(self._period, wire.Used(mark, until))
+
+    def take_used_twice(self) -> int:
+        """Passes that turned out to have opened lanes at two gates at once, since the last call."""
+        found, self._used_twice = self._used_twice, 0
+        return found
 
     def settled(self, now: Moment) -> bool:
         """The link is there, and another gate has agreed or there is none."""
@@ -214,6 +231,12 @@ class Exchange:
             case wire.Ask(origin, wanted):
                 if origin == self._origin:
                     self._asked_for(ledger.period, wanted, now)
+            case wire.Used(mark, until):
+                if until > latest + Limits.MARK_S * 1000:
+                    return Drop.FROM_THE_FUTURE
+                # Both gates come to know; the one of the greater origin tells.
+                if until > now.ms and self.marks.put(mark, until, own=False) and self._origin > envelope.own.origin:
+                    self._used_twice += 1
         return None
 
     def _join(self, ledger: Ledger, movements: tuple[Movement, ...], now: Moment) -> Drop | None:
@@ -239,6 +262,7 @@ class Exchange:
                 self._agreed = True
             if digest.greeting:
                 self._compare_soon(now)
+                self._tell_marks(now)
             return None
         if different and self._ask_after <= now.mono and not ledger.full:
             self._asked, self._ask_after = origin, now.mono + Limits.ASK_S

@@ -78,7 +78,8 @@ class ZoneSettings:
 
 @dataclass(frozen=True, slots=True)
 class EnteredTwice:
-    """Somebody has entered who had entered already and not left: `antipassback.soft` with zone and count."""
+    """Somebody has entered who had entered already and not left, or one QR pass has opened two lanes: `antipassback.soft` with
+    zone and count."""
 
     zone: str
     count: int
@@ -146,6 +147,10 @@ class Limits:
     """After this the lane will not speak of an attempt any more."""
     RESERVATIONS = 4096
     COUNT_ROWS = 256
+    MARKS = 4096
+    """QR passes used within their seconds; the oldest is forgotten first."""
+    MARK_S = 600.0
+    """A pass cannot be fresh for longer than this."""
     SKEW_S = 120.0
     """A stamp further ahead of this gate's clock is not believed."""
     DIGEST_S = 30.0

@@ -225,6 +225,17 @@ class Member:
         self.counts.passed(inward=inward)
         self.exchange.counted()
 
+    def pass_used(self, mark: bytes, now: Moment) -> bool:
+        # Under the key of the period before as well: a pass may be fresh over the roll-over.
+        self.roll(now)
+        return any(self.exchange.marks.used(key.mark(mark), now.ms) for key in self._period_keys.values())
+
+    def use_pass(self, mark: bytes, until_ms: int, now: Moment) -> None:
+        self.roll(now)
+        key = self._period_keys.get(self._period)
+        if key is not None:
+            self.exchange.use_pass(key.mark(mark), min(until_ms, now.ms + int(Limits.MARK_S * 1000)))
+
     def forgive_lane(self, lane: str, now: Moment) -> None:
         self._forgiven[lane] = now.mono + Limits.FORGIVE_LANE_S
 
@@ -258,7 +269,11 @@ class Member:
         self.roll(now)
         full_before = self._ledgers[self._period].full
         self.exchange.receive(topic, gate, payload, now)
-        return self._settle(now) + (self._full() if self._ledgers[self._period].full and not full_before else [])
+        twice = self.exchange.take_used_twice()
+        effects: list[Effect] = [EnteredTwice(self.settings.zone, twice)] if twice else []
+        return (
+            effects + self._settle(now) + (self._full() if self._ledgers[self._period].full and not full_before else [])
+        )
 
     def outgoing(self, now: Moment, limit: int) -> list[Outgoing]:
         self.roll(now)
@@ -273,6 +288,7 @@ class Member:
             del self._pending[attempt]
         for lane in [name for name, until in self._forgiven.items() if until <= now.mono]:
             del self._forgiven[lane]
+        self.exchange.marks.expire(now.ms)
         effects = self._settle(now)
         if self._incomplete_since is None:
             # While others may know of an exit between, nothing is judged.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 from drivers.ports import Direction
@@ -162,6 +163,22 @@ class ZoneState:
         if member is not None:
             member.passed(inward=direction is Direction.IN, now=now)
             self._save()
+
+    def pass_used(self, zone: str, mark: bytes, now: Moment) -> bool:
+        """Whether the QR pass with this single-use mark has opened a lane of the zone. Where `cut_off`, False says little."""
+        member = self._members.get(zone)
+        return member is not None and member.pass_used(mark, now)
+
+    def use_pass(self, zone: str, mark: bytes, until: datetime, now: Moment) -> None:
+        """The grant to a QR pass is recorded: tell the other gates, until the pass is stale anyway."""
+        member = self._members.get(zone)
+        if member is not None:
+            member.use_pass(mark, int(until.timestamp() * 1000), now)
+
+    def cut_off(self, zone: str, now: Moment) -> bool:
+        """The same that `find` says as CUT_OFF, for presentations without a handle."""
+        member = self._members.get(zone)
+        return member is not None and member.cut_off(now)
 
     def occupancy(self, zone: str, now: Moment) -> int | None:
         """People in the zone by the count; None: not known, because the zone is cut off or not ours."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from protocol import ack, beacon, events, fields, health, status, topics
+from protocol import ack, beacon, events, fields, health, status, topics, zone
 from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
-from protocol.health import ClockQuality, Health
+from policy.situation import ClockQuality
+from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,7 @@ LEAVES: dict[str, Callable[[str, str], str]] = {
     "health": topics.health,
     "ack": topics.ack,
     "time": lambda site, _gate: topics.time(site),
+    "zoneTag": lambda site, gate: topics.zone_tag(site, gate, "{zone}"),
 }
 CONTROLLER = CHECKOUT / "controller"
 
@@ -95,6 +97,7 @@ def test_asyncapi_has_every_enumerated_word_and_limit(api: Any) -> None:
     assert schemas["time"]["properties"]["t"]["pattern"] == f"^{beacon.TIME.pattern}$"
     assert api["operations"]["receiveTime"]["bindings"]["mqtt"]["messageExpiryInterval"] == beacon.EXPIRY_S
     assert api["operations"]["sendHealth"]["bindings"]["mqtt"]["messageExpiryInterval"] == health.EXPIRY_S
+    assert schemas["zoneTag"]["minLength"] == schemas["zoneTag"]["maxLength"] == zone.SIZE
 
 
 def test_asyncapi_has_every_field_of_every_payload(api: Any) -> None:
@@ -147,6 +150,7 @@ def test_the_topic_table_has_every_topic() -> None:
         topics.health("<site>", "<gate>"),
         topics.ack("<site>", "<gate>"),
         topics.time("<site>"),
+        topics.zone_tag("<site>", "<gate>", "<zone>"),
     ]
 
 
@@ -195,4 +199,5 @@ def test_every_leaf_has_exactly_one_writer_in_the_access_list() -> None:
         "health": ["gate"],
         "ack": ["controller"],
         "time": ["controller"],
+        "tag": ["gate"],
     }

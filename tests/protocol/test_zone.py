@@ -29,6 +29,7 @@ from protocol.zone import (
     Movements,
     PeriodKey,
     Reserve,
+    Used,
     ZoneMessageError,
 )
 from testbed.broker import Broker
@@ -52,6 +53,7 @@ BODIES: tuple[Body, ...] = (
     Digest(3, True, (2**64 - 1,) * zone.BUCKETS),
     Ask(ORIGIN, 2**32 - 1),
     Movements(()),
+    Used(TAG, 5),
     Movements((ENTRY, EXIT, *(ENTRY,) * (zone.MAX_MOVEMENTS - 2))),
 )
 
@@ -140,7 +142,7 @@ def test_more_movements_than_fit_are_refused_by_the_sender() -> None:
     ("body", "at", "value"),
     [
         (Forgive(1), 0, 0),  # kind
-        (Forgive(1), 0, 10),
+        (Forgive(1), 0, 11),
         (Forgive(1), 37 + 8, 1),  # behind the body
         (Forgive(1), 478, 1),
         (Count(), 37, zone.MAX_COUNT_ROWS + 1),  # rows
@@ -159,7 +161,7 @@ def test_what_opens_and_is_not_a_message_is_refused(body: Body, at: int, value: 
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, 11), st.binary(max_size=478))
+@given(st.integers(0, 12), st.binary(max_size=478))
 def test_whatever_opens_is_read_or_refused_and_read_means_the_same_bytes(kind: int, rest: bytes) -> None:
     plain = bytes([kind]) + rest.ljust(478, b"\0")
     try:

@@ -336,6 +336,71 @@ def test_a_forgiven_zone_knows_nobody_at_any_gate_and_keeps_its_count(make: Make
     assert {net[name].occupancy(ZONE, net.now()) for name in net.gates} == {6}
 
 
+# QR passes, each good for one lane of the zone.
+
+MARK = b"m" * 32
+
+
+def test_a_pass_used_at_one_gate_is_used_at_all_until_it_is_stale(make: Make) -> None:
+    net = make()
+    until = START + timedelta(seconds=net.elapsed + 20)
+    assert not net["g1"].pass_used(ZONE, MARK, net.now())
+    net["g1"].use_pass(ZONE, MARK, until, net.now())
+    net.drain()
+    assert all(net[name].pass_used(ZONE, MARK, net.now()) for name in net.gates)
+    assert not net["g2"].pass_used(ZONE, b"n" * 32, net.now())
+    net.wait(20)
+    assert not any(net[name].pass_used(ZONE, MARK, net.now()) for name in net.gates)
+    assert net["g2"]._members[ZONE].exchange.marks._until == {}
+
+
+def test_a_pass_used_just_before_roll_over_is_used_after_it(make: Make) -> None:
+    net = make()
+    net.wait(4 * 3600 - net.elapsed - 5)
+    net["g1"].use_pass(ZONE, MARK, START + timedelta(hours=4, seconds=10), net.now())
+    net.drain()
+    net.wait(6)
+    assert all(net[name].pass_used(ZONE, MARK, net.now()) for name in net.gates)
+
+
+def test_one_pass_used_at_two_gates_at_once_is_reported_once(make: Make) -> None:
+    net = make("g1", "g2", "g3")
+    until = START + timedelta(seconds=net.elapsed + 60)
+    for name in ("g1", "g2"):
+        net[name].use_pass(ZONE, MARK, until, net.now())
+    net.drain()
+    assert net.twice == 1
+    net.cut("g1")
+    net.join("g1")
+    net.drain()
+    assert net.twice == 1
+
+
+def test_a_restarted_gate_is_told_again_which_passes_are_used(make: Make) -> None:
+    net = make()
+    until = START + timedelta(seconds=net.elapsed + 60)
+    net["g1"].use_pass(ZONE, MARK, until, net.now())
+    net.drain()
+    net.kill("g2")
+    net.start("g2")
+    assert net["g2"].cut_off(ZONE, net.now())
+    net.join("g2")
+    net.drain()
+    assert not net["g2"].cut_off(ZONE, net.now())
+    assert net["g2"].pass_used(ZONE, MARK, net.now())
+
+
+def test_used_passes_are_bounded_and_none_lasts_longer_than_any_pass(make: Make) -> None:
+    net = make("g1")
+    far = START + timedelta(days=1)
+    for number in range(Limits.MARKS + 5):
+        net["g1"].use_pass(ZONE, number.to_bytes(32), far, net.now())
+    marks = net["g1"]._members[ZONE].exchange.marks
+    assert len(marks._until) == len(marks._own) == Limits.MARKS
+    net.wait(Limits.MARK_S + 1)
+    assert not net["g1"].pass_used(ZONE, (100).to_bytes(32), net.now())
+
+
 # Periods and counts.
 
 
