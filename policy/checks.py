@@ -54,15 +54,7 @@ def _profiles_can_match(schedules: Mapping[str, Schedule], profiles: Mapping[str
                 f"시간표 {profile.schedule}은(는) 열리는 때가 없습니다",
                 f"schedule {profile.schedule} is never open: the profile can never match",
             )
-        says = (
-            profile.doc_types,
-            profile.issuers,
-            profile.access_classes,
-            profile.agencies,
-            profile.card_types,
-            profile.points,
-            profile.schedule,
-        )
+        says = (profile.attributes, profile.points, profile.schedule)
         other = seen.setdefault(says, name)
         if other != name:
             problems.add(

@@ -27,6 +27,7 @@ from policy.situation import AntiPassbackFinding, Attributes, EscortFinding, Sec
 OTHER = "\0"
 """Stands for every value that neither document names."""
 AXES = ("doc_type", "issuer", "access_class", "agency_code", "card_type")
+"""In the order of policy.model.Profile.attributes."""
 GRANTED, ABSENT = "granted", "no_access_point"
 """Outcomes besides the reasons."""
 AFTER_HOLIDAY = " after_holiday"
@@ -58,7 +59,7 @@ class Row:
     before: str
     after: str
     attributes: Mapping[str, tuple[str, ...] | None]
-    """Values by attribute; OTHER among them stands for all that no document names."""
+    """Values by attribute; OTHER among them stands for all that neither document names."""
     carriers: tuple[str, ...] | None
     lockdown: tuple[int, ...] | None
     times: tuple[Times, ...] | None
@@ -92,11 +93,25 @@ class Day:
 
 def diff(old: Policy, new: Policy, start: date, days: int = HORIZON_DAYS) -> Difference:
     """Raises DiffTooLargeError."""
-    kinds = _days(old, new, start, days)
+    kinds, vocabulary = _days(old, new, start, days), _vocabulary(old, new)
     rows: list[Row] = []
     for point in [*old.points, *(point for point in new.points if point not in old.points)]:
-        rows += _PointDiff(_Side(old, point), _Side(new, point), kinds).rows()
+        rows += _PointDiff(_Side(old, point), _Side(new, point), kinds, vocabulary).rows()
     return Difference(tuple(_settings(old, new)), tuple(rows))
+
+
+def _vocabulary(old: Policy, new: Policy) -> dict[str, tuple[str, ...]]:
+    """Every value that a document names, by attribute, and OTHER."""
+    named: dict[str, set[str]] = {axis: set() for axis in AXES}
+    for policy in (old, new):
+        for profile in policy.profiles.values():
+            for axis, values in zip(AXES, profile.attributes, strict=True):
+                named[axis] |= values or set()
+        for zone in policy.zones.values():
+            if zone.responders is not None:
+                named["card_type"] |= zone.responders.card_types
+                named["access_class"] |= zone.responders.access_classes
+    return {axis: (*sorted(values), OTHER) for axis, values in named.items()}
 
 
 # -- days ---------------------------------------------------------------------------------------------------------------------
@@ -152,12 +167,6 @@ class _Side:
         self.rights: PointRights | None = policy.rights[name] if self.entry else None
         self.schedules: list[Schedule] = [schedule for schedule, _ in self.rights.schedules] if self.rights else []
         self._memo: dict[object, str] = {}
-
-    def values(self, axis: str) -> set[str]:
-        if self.rights is None:
-            return set()
-        match: Match = getattr(self.rights, axis)
-        return set(match.by_value) | self._roles(axis)
 
     def _roles(self, axis: str) -> set[str]:
         zone = self.zone
@@ -225,8 +234,8 @@ Span = tuple[str, int, int]
 
 
 class _PointDiff:
-    def __init__(self, old: _Side, new: _Side, kinds: Sequence[Day]) -> None:
-        self._old, self._new, self._kinds = old, new, kinds
+    def __init__(self, old: _Side, new: _Side, kinds: Sequence[Day], vocabulary: Mapping[str, Sequence[str]]) -> None:
+        self._old, self._new, self._kinds, self._vocabulary = old, new, kinds, vocabulary
 
     def rows(self) -> list[Row]:
         combinations = self._combinations()
@@ -267,10 +276,7 @@ class _PointDiff:
 
     def _combinations(self) -> list[tuple[Attributes, list[Box], tuple[object, object]]]:
         """Attribute combinations that a decision cannot tell apart: one of them, all of them, and what they amount to."""
-        groups = []
-        for axis in AXES:
-            values = [*sorted(self._old.values(axis) | self._new.values(axis)), OTHER]
-            groups.append(_classes(values, partial(self._treated, axis)))
+        groups = [_classes(self._vocabulary[axis], partial(self._treated, axis)) for axis in AXES]
         count = 1
         for group in groups:
             count *= len(group)
@@ -299,10 +305,8 @@ class _PointDiff:
     def _row(self, before: str, after: str, box: Box, when: Box, times: Sequence[tuple[datetime, list[Span]]]) -> Row:
         attributes: dict[str, tuple[str, ...] | None] = {}
         for axis, values in zip(AXES, box, strict=True):
-            every = self._old.values(axis) | self._new.values(axis) | {OTHER}
-            attributes[axis] = (
-                None if values == every else tuple(sorted(values, key=lambda each: (each == OTHER, each)))
-            )
+            known = self._vocabulary[axis]
+            attributes[axis] = None if len(values) == len(known) else tuple(one for one in known if one in values)
         spans = [span for moment, spans in times if moment in when[0] for span in spans]
         return Row(
             self._old.name,

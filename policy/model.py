@@ -154,6 +154,11 @@ class Profile:
     """Entries, those of the zones it names among them."""
     schedule: str
 
+    @property
+    def attributes(self) -> tuple[frozenset[str] | None, ...]:
+        """What it takes, in the order in which the rules look."""
+        return (self.doc_types, self.issuers, self.access_classes, self.agencies, self.card_types)
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:

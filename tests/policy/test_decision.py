@@ -23,7 +23,6 @@ from policy.situation import (
     Situation,
     Visit,
 )
-from protocol import health
 from tests.policy.conftest import BASE
 
 POLICY = parse(BASE.encode())
@@ -402,7 +401,3 @@ def test_the_groups_follow_each_other_and_begin_with_the_first_reason() -> None:
     starts = [ORDER.index(first) for first, _, _ in GROUPS]
     assert starts[0] == 0
     assert starts == sorted(set(starts))
-
-
-def test_clock_qualities_have_the_words_of_the_health_message() -> None:
-    assert {str(each) for each in ClockQuality} == {str(each) for each in health.ClockQuality}
