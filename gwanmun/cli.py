@@ -68,6 +68,14 @@ COMMANDS = (
         "시험용 발급 기관 / an issuing authority for demo and pilot",
         False,
     ),
+    Command(
+        "policy",
+        "policy.cli",
+        "main",
+        "gate",
+        "출입 규칙을 검사·설명·비교합니다 / check, explain and compare access rules",
+        False,
+    ),
     Command("phone", "testbed.phone_cli", "main", "testbed", "시험용 휴대전화 / a phone for demo and pilot", False),
     Command(
         "lane",
