@@ -11,7 +11,7 @@ from enum import StrEnum
 from policy.reasons import WORDING as REASONS
 from policy.reasons import Reason
 from protocol.events import Kind
-from protocol.health import ClockQuality
+from policy.situation import ClockQuality
 from protocol.status import LaneState
 
 LANGUAGES = ("ko", "en")

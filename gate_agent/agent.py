@@ -10,31 +10,40 @@ import logging
 import os
 import random
 import signal
+import sqlite3
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from drivers.ports import Direction
 from gate_agent import config as configuration
 from gate_agent import health, log
+from gate_agent.background import Background
 from gate_agent.barrier import Barrier
+from gate_agent.clockwatch import ClockWatch
 from gate_agent.config import ConfigError, Expected, GateConfig
-from gate_agent.control import Control
+from gate_agent.control import SOCKET, Control
 from gate_agent.devices import BACKOFF_BASE_S, BACKOFF_CAP_S, Supervised
 from gate_agent.guard import Guard
 from gate_agent.hardware import open_device
 from gate_agent.journal import Journal, RecordUnavailableError
+from gate_agent.judge import Judge
 from gate_agent.lane import Lane, Ports
+from gate_agent.modes import DAMAGED_ORDERS, KeptModes
+from gate_agent.passage import Effect, Orders
 from gate_agent.services import Services
-from gate_agent.trust import TrustCache, load_list_key
+from gate_agent.trust import Signers, TrustCache, load_list_key
 from gate_agent.uplink import Uplink
+from gate_agent.zone import FileZoneKeys, ZoneKeys
+from gate_agent.zones import NoKeys, Zones
 from mdoc.certificates import load_pem
 from mdoc.errors import TrustError
 from mdoc.reader import ReaderIdentity
-from protocol import mqtt, sdnotify
+from protocol import mqtt, sdnotify, topics
 from protocol.backoff import Backoff
 from protocol.clock import Clock, SystemClock
 from protocol.events import Kind
@@ -45,7 +54,9 @@ from protocol.status import GateState, LaneState, LaneStatus
 _log = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
-JOURNAL_FILE = "journal.db"
+JOURNAL_FILE, MODES_FILE, ZONES_FILE = "journal.db", "modes.db", "zones.db"
+MAX_WHY = 200
+"""Characters of a reason in an event."""
 BACKGROUND_S = 1.0
 """What a stopping gate grants links that are being closed."""
 BOOT_RECORD_S = 5.0
@@ -120,6 +131,12 @@ class Agent:
         self._journal: Journal | None = None
         self._uplink: Uplink | None = None
         self._trust: TrustCache | None = None
+        self._watch: ClockWatch | None = None
+        self._zones: Zones | None = None
+        self._modes = KeptModes(config.state_dir / MODES_FILE, [each.id for each in config.barriers])
+        self._zone_keys: ZoneKeys = NoKeys() if config.zone_keys is None else FileZoneKeys(config.zone_keys)
+        keys = (config.policy_key, config.deny_key, config.visit_key)
+        self._signers = Signers(*(None if path is None else load_list_key(path) for path in keys))
         self._services: Services | None = None
         self._barriers: dict[str, Barrier] = {}
         self._control: Control | None = None
@@ -152,6 +169,20 @@ class Agent:
         for name, device in self._devices.items():
             if not device.available and name.startswith("lane."):
                 self._device_changed(name, False, "not there at start")
+        loop = asyncio.get_running_loop()
+        watch = self._watch = await self._clock_watch(journal)
+        background = Background()
+        zones = self._zones = Zones(
+            config.state_dir / ZONES_FILE,
+            site=config.site,
+            gate=config.id,
+            keys=self._zone_keys,
+            clock=self._clock,
+            random_bytes=os.urandom,
+            note=journal.note,
+            call_later=loop.call_later,
+            background=background,
+        )
         trust = self._trust = TrustCache(
             config.trust_directory,
             config.policy_file,
@@ -159,8 +190,12 @@ class Agent:
             points={lane.point for lane in config.lanes},
             clock=self._clock,
             report=journal.note,
+            signers=self._signers,
+            on_policy=zones.use,
+            on_trust=watch.use,
         )
         await trust.load_first()
+        watch.start()
         self._services = Services(
             clock=self._clock,
             journal=journal,
@@ -171,12 +206,19 @@ class Agent:
             limits=config.limits,
             random_bytes=os.urandom,
             new_key=ec.generate_private_key,
+            judge=Judge(zones, watch.look, self._clock.monotonic, config.times.clock_error_s),
+            background=background,
             degraded=lambda: self.degraded()[:MAX_FLAGS],
         )
-        self._barriers = {each.id: self._barrier(each, self._services) for each in config.barriers}
+        orders = await self._open_modes(journal)
+        self._barriers = {each.id: self._barrier(each, self._services, orders.get(each.id)) for each in config.barriers}
         self._lanes = [self._lane(lane, self._services) for lane in config.lanes]
         await self._start_control(journal)
         uplink = self._uplink = self._make_uplink(journal)
+        await uplink.listen(zones.subscription, 1, zones.on_message)
+        await uplink.listen(topics.time(config.site), 0, watch.on_message)
+        uplink.on_link(zones.on_link)
+        zones.start(uplink.send)
         try:
             await uplink.start()
         except TlsFilesError as error:
@@ -221,6 +263,11 @@ class Agent:
             self._journal.note(Kind.GATE_STOPPED, {"boot": self.boot, "why": why})
         if self._uplink is not None:
             await self._uplink.stop()
+        if self._zones is not None:
+            self._zones.stop()
+        if self._watch is not None:
+            self._watch.stop()
+        await self._modes.close()
         if self._journal is not None:
             await self._journal.stop()
 
@@ -229,16 +276,18 @@ class Agent:
         found = [name for name, device in self._devices.items() if not device.available]
         if self._journal is not None and not self._journal.writable:
             found.insert(0, "journal")
-        return (self._uplink.degraded if self._uplink is not None else []) + found
+        zones = self._zones.degraded if self._zones is not None else []
+        return (self._uplink.degraded if self._uplink is not None else []) + zones + found
 
     # Parts.
 
     async def _start_control(self, journal: Journal) -> None:
         """The guard's socket; a gate that cannot open it serves all the same, and says so."""
-        path = self._config.control
-        if path is None:
+        if self._config.runtime_dir is None or self._zones is None or self._watch is None:
             return
-        control = Control(path, Guard(self._barriers, journal.note).handle)
+        path = self._config.runtime_dir / SOCKET
+        guard = Guard(self._barriers, journal.note, zones=self._zones, watch=self._watch, zones_of=self._zones_of)
+        control = Control(path, guard.handle)
         try:
             await control.start()
         except OSError as error:
@@ -269,9 +318,57 @@ class Agent:
         await journal.start()
         return journal
 
-    def _barrier(self, settings: configuration.Barrier, services: Services) -> Barrier:
-        loop = asyncio.get_running_loop()
-        barrier = Barrier(settings, self._devices[f"lane.{settings.hardware}"], services, call_later=loop.call_later)
+    async def _clock_watch(self, journal: Journal) -> ClockWatch:
+        try:
+            records = await journal.trusted_time()
+        except RecordUnavailableError:
+            records = None
+        return ClockWatch(
+            self._clock,
+            self._config.clock,
+            records=records,
+            note=journal.note,
+            call_later=asyncio.get_running_loop().call_later,
+            runtime_dir=self._config.runtime_dir,
+        )
+
+    async def _open_modes(self, journal: Journal) -> Mapping[str, Orders]:
+        """Orders that were in force before. Where they cannot be read, the lanes start out of service: a lockdown might be
+        among them."""
+        try:
+            modes = await self._modes.open()
+        except (OSError, sqlite3.Error) as error:
+            _log.error("orders in force cannot be read: %s", type(error).__name__)
+            self._device_changed("modes", False, type(error).__name__)
+            return {each.id: DAMAGED_ORDERS for each in self._config.barriers}
+        if modes.damaged is not None:
+            journal.note(Kind.DEVICE_DEGRADED, {"device": "modes", "why": modes.damaged[:MAX_WHY]})
+        return modes.load()
+
+    def _zones_of(self, lane: str) -> list[str]:
+        """Zones whose anti-passback the readers of a lane ask."""
+        policy = cast(TrustCache, self._trust).current.policy
+        return [policy.zone_of(each.settings.point).name for each in self._lanes if each.settings.id == lane]
+
+    def _ended(self, lane: str, outcome: Effect, direction: Direction, attempt: str | None) -> None:
+        """How a passage ended, told to the zones on both sides."""
+        side = next(each.settings for each in self._lanes if each.settings.id == lane)
+        point = cast(TrustCache, self._trust).current.policy.points[side.point]
+        leaves, enters = point.from_zone, point.to_zone
+        if direction is not side.direction:
+            leaves, enters = enters, leaves
+        cast(Zones, self._zones).ended(outcome, attempt, leaves, enters)
+
+    def _barrier(self, settings: configuration.Barrier, services: Services, orders: Orders | None) -> Barrier:
+        barrier = Barrier(
+            settings,
+            self._devices[f"lane.{settings.hardware}"],
+            services,
+            call_later=asyncio.get_running_loop().call_later,
+            orders=orders,
+            keep=self._modes,
+            on_outcome=lambda outcome, direction, attempt: self._ended(settings.id, outcome, direction, attempt),
+        )
         barrier.listen(lambda _problem: self._state_changed())
         return barrier
 
@@ -408,6 +505,7 @@ class Agent:
             started_at=self._started_at,
             state_dir=self._config.state_dir,
             trust=trust.current.trust.version,
+            quality=cast(ClockWatch, self._watch).look().quality,
             degraded=self.degraded,
         )
 

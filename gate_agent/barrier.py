@@ -144,11 +144,16 @@ class Barrier:
         with self._changing():
             self._follow(self._passage.tick(self._services.clock.monotonic()))
 
-    async def open(self, attempt: Attempt, direction: Direction, *, exempt: bool = False) -> None:
-        """The record of the grant is durable: open, unless the lane changed while it was being written."""
+    async def open(
+        self, attempt: Attempt, direction: Direction, *, exempt: bool = False, companion: bool = False
+    ) -> None:
+        """The record of the grant is durable: open, unless the lane changed while it was being written. `companion`: two
+        were granted together, and pass one after the other."""
         self._attempts[attempt.id] = attempt
         with self._changing():
-            result = self._passage.grant(Credit(attempt.id, direction, exempt), self._services.clock.monotonic())
+            result = self._passage.grant(
+                Credit(attempt.id, direction, exempt, companion), self._services.clock.monotonic()
+            )
             if result.refusal is not None:
                 del self._attempts[attempt.id]
                 kind = Kind.PASSAGE_UNKNOWN if self.state is State.LOCKED_OPEN else Kind.PASSAGE_NOT_TAKEN

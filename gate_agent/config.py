@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.ports import Direction
-from gate_agent import passage
+from gate_agent import passage, timekeeping
 from gate_agent.passage import Egress, LaneType
 from protocol import toml, topics
 from protocol.toml import ConfigError, Expected, Table
@@ -49,6 +49,8 @@ class Request:
     doc_type: str
     namespace: str
     attribute_by_element: Mapping[str, str]
+    handle_element: str
+    """The issuer-signed random handle, asked only where a zone remembers who is inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +127,20 @@ class GateConfig:
     id: str
     site: str
     state_dir: Path
-    control: Path | None
-    """Unix socket for a guard's orders on the spot (gate_agent.control)."""
+    runtime_dir: Path | None
+    """Goes with the boot: the guard's socket (gate_agent.control) and the last trusted time. None: neither is kept."""
     trust_directory: Path
     list_key: Path
     """Public key (PEM) that signs the issuer list."""
+    deny_key: Path | None
+    visit_key: Path | None
+    """Public keys (PEM) that sign deny list and visit records; None: none are taken."""
     policy_file: Path
+    policy_key: Path | None
+    """Public key (PEM) that signs the rules; None: they are taken unsigned."""
+    zone_keys: Path | None
+    """Keys of the zones with anti-passback (gate_agent.zone.keys)."""
+    clock: timekeeping.Settings
     reader: Reader
     mqtt: Mqtt
     request: Request
@@ -334,7 +344,9 @@ def _request(table: Table) -> Request:
             f"element = attribute is expected, with each of {listed} exactly once",
         )
     doc_type = table.text("doc_type", CIVIL_SERVANT)
-    request = Request(doc_type, table.text("namespace", doc_type), elements)
+    request = Request(
+        doc_type, table.text("namespace", doc_type), elements, table.text("handle_element", "holder_handle")
+    )
     table.done()
     return request
 
@@ -357,6 +369,19 @@ def _times(table: Table) -> Times:
     return times
 
 
+def _optional_file(table: Table, name: str) -> Path | None:
+    return table.file_path(name) if table.has(name) else None
+
+
+def _clock(table: Table) -> timekeeping.Settings:
+    settings = timekeeping.Settings(
+        drift_ppm=table.whole("drift_ppm", 1, 1000, 50),
+        boot_error_ms=table.whole("boot_error_ms", 1, 3_600_000) if table.has("boot_error_ms") else None,
+    )
+    table.done()
+    return settings
+
+
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
     """Read and check gate.toml. Raises ConfigError."""
     path = path.resolve()
@@ -364,7 +389,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
 
     gate = root.table("gate")
     gate_id, site, state_dir = _identifier(gate, "id"), _identifier(gate, "site"), gate.path("state_dir")
-    control = Path(_socket(gate, "control")["path"]) if gate.has("control") else None
+    runtime_dir = Path(_socket(gate, "runtime_dir")["path"]) if gate.has("runtime_dir") else None
     gate.done()
 
     trust = root.table("trust")
@@ -375,11 +400,16 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
             f"디렉터리가 없습니다: {directory}",
             f"an existing directory is expected; there is no {directory}",
         )
+    deny_key, visit_key = _optional_file(trust, "deny_key"), _optional_file(trust, "visit_key")
     trust.done()
 
     policy = root.table("policy")
-    policy_file = policy.file_path("file")
+    policy_file, policy_key = policy.file_path("file"), _optional_file(policy, "signer_key")
     policy.done()
+
+    zones = root.optional_table("zones")
+    zone_keys = _optional_file(zones, "keys")
+    zones.done()
 
     reader_table = root.table("reader")
     reader = Reader(reader_table.file_path("certificate"), reader_table.file_path("key"))
@@ -414,10 +444,15 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
         id=gate_id,
         site=site,
         state_dir=state_dir,
-        control=control,
+        runtime_dir=runtime_dir,
         trust_directory=directory,
         list_key=list_key,
+        deny_key=deny_key,
+        visit_key=visit_key,
         policy_file=policy_file,
+        policy_key=policy_key,
+        zone_keys=zone_keys,
+        clock=_clock(root.optional_table("clock")),
         reader=reader,
         mqtt=mqtt,
         request=_request(root.optional_table("request")),

@@ -22,6 +22,8 @@ from protocol import topics
 
 _log = logging.getLogger(__name__)
 
+SOCKET = "control"
+"""Its name in the runtime directory."""
 MAX_LINE = 4096
 MAX_CLIENTS = 8
 IDLE_S = 30.0

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from gate_agent.barrier import Barrier
+from gate_agent.clockwatch import ClockWatch
 from gate_agent.control import ALL, RequestError
-from gate_agent.passage import Orders, Verb
+from gate_agent.passage import Orders, Refusal, Verb
 from gate_agent.passage.machine import MAX_LEVEL
+from gate_agent.zones import Zones
+from protocol import topics
+from protocol.clock import rfc3339
 from protocol.events import Kind
+
+LOCAL = "local"
+"""`op` of an order given on the spot."""
+OTHERS = ("status", "forgive", "forgive_zone", "confirm_clock")
+CLOCK_DISAGREES = "clock_disagrees"
+"""The gate's clock is not what the guard's watch says; it has to be set first."""
 
 Note = Callable[[Kind, Mapping[str, Any]], None]
 
@@ -17,17 +28,34 @@ Note = Callable[[Kind, Mapping[str, Any]], None]
 class Guard:
     """The orders of one gate. `op` of the events says where an order came from."""
 
-    def __init__(self, barriers: Mapping[str, Barrier], note: Note) -> None:
-        self._barriers, self._note = barriers, note
+    def __init__(
+        self,
+        barriers: Mapping[str, Barrier],
+        note: Note,
+        *,
+        zones: Zones,
+        watch: ClockWatch,
+        zones_of: Callable[[str], Sequence[str]],
+    ) -> None:
+        """`zones_of` gives the zones whose anti-passback the readers of a lane ask."""
+        self._barriers, self._note, self._zones, self._watch = barriers, note, zones, watch
+        self._zones_of = zones_of
 
     async def handle(self, verb: str, lane: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """gate_agent.control's handler. Raises RequestError."""
-        if verb == "status":
-            return {"lanes": {name: _status(each) for name, each in self._barriers.items()}}
+        match verb:
+            case "status":
+                return self._status()
+            case "forgive":
+                return {"results": {name: self._forgive(name) for name in self._named(lane)}}
+            case "forgive_zone":
+                return {"results": {"zone": self._forgive_zone(request.get("zone"))}}
+            case "confirm_clock":
+                return {"results": {"clock": self._confirm(request.get("time"))}}
         try:
             order = Verb(verb)
         except ValueError:
-            raise RequestError(f"verb: one of {', '.join(Verb)}, status is expected") from None
+            raise RequestError(f"verb: one of {', '.join((*Verb, *OTHERS))} is expected") from None
         level = request.get("level", 1)
         if not isinstance(level, int) or isinstance(level, bool) or not 1 <= level <= MAX_LEVEL:
             raise RequestError(f"level: a whole number from 1 to {MAX_LEVEL} is expected")
@@ -40,7 +68,45 @@ class Guard:
             raise RequestError(f"lane: one of {', '.join(self._barriers)} is expected")
         return [lane]
 
-    async def _order(self, barrier: Barrier, verb: Verb, level: int, op: str = "local") -> str | None:
+    def _status(self) -> Mapping[str, Any]:
+        clock = self._watch.look()
+        bound = "" if clock.error_ms is None else f"± {clock.error_ms} ms "
+        return {
+            "lanes": {name: _status(each) for name, each in self._barriers.items()},
+            "clock": {"quality": str(clock.quality), "detail": f"{rfc3339(clock.now)} {bound}({clock.detail})"},
+        }
+
+    def _forgive(self, lane: str) -> str | None:
+        done = [self._zones.forgive_lane(zone, lane) for zone in self._zones_of(lane)]
+        return self._forgiven({"lane": lane}, done=any(done))
+
+    def _forgive_zone(self, zone: object) -> str | None:
+        if not isinstance(zone, str) or not topics.ID.fullmatch(zone):
+            raise RequestError("zone: the name of a zone is expected")
+        return self._forgiven({"zone": zone}, done=self._zones.forgive_zone(zone))
+
+    def _forgiven(self, what: Mapping[str, str], *, done: bool) -> str | None:
+        if not done:
+            return str(Refusal.NOTHING_TO_DO)
+        self._note(Kind.ANTIPASSBACK_FORGIVEN, {**what, "op": LOCAL})
+        return None
+
+    def _confirm(self, stated: object) -> str | None:
+        """The guard's watch says `stated` (RFC 3339 with its offset)."""
+        try:
+            moment = datetime.fromisoformat(stated) if isinstance(stated, str) else None
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise RequestError("time: RFC 3339 with an offset, such as 2026-11-24T09:00:00+09:00, is expected")
+        data = {"verb": "confirm_clock", "op": LOCAL}
+        if self._watch.confirm(moment):
+            self._note(Kind.COMMAND_ACCEPTED, data)
+            return None
+        self._note(Kind.COMMAND_REFUSED, {**data, "why": CLOCK_DISAGREES})
+        return CLOCK_DISAGREES
+
+    async def _order(self, barrier: Barrier, verb: Verb, level: int, op: str = LOCAL) -> str | None:
         refusal = await barrier.order(verb, level=level)
         data: dict[str, Any] = {"lane": barrier.settings.id, "verb": str(verb), "op": op}
         if verb is Verb.LOCKDOWN:

@@ -51,7 +51,15 @@ def parser() -> argparse.ArgumentParser:
     for verb, summary in VERBS.items():
         sub = verbs.add_parser(verb.replace("_", "-"), help=summary, description=summary)
         sub.set_defaults(word=verb)
-        if verb in {"status", "confirm_clock"}:
+        if verb == "status":
+            continue
+        if verb == "confirm_clock":
+            sub.add_argument(
+                "--time",
+                required=True,
+                metavar="TIME",
+                help="지금 시각, 예: 2026-11-24T09:00:00+09:00 / the time now, with its offset",
+            )
             continue
         if verb == "forgive_zone":
             sub.add_argument("--zone", required=True, metavar="ZONE", help="구역 이름 / name of the zone")
@@ -79,7 +87,7 @@ def ask(path: Path, request: Mapping[str, Any]) -> Any:
 def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     request: dict[str, Any] = {"verb": arguments.word, "lane": getattr(arguments, "lane", ALL)}
-    for name in ("level", "zone"):
+    for name in ("level", "zone", "time"):
         if hasattr(arguments, name):
             request[name] = getattr(arguments, name)
     try:
@@ -111,7 +119,6 @@ def _readable(answer: Mapping[str, Any]) -> str:
     for lane, each in answer["lanes"].items():
         orders = ", ".join(each["orders"]) or "-"
         lines.append(f"{lane:<20} {each['state']:<16} {orders:<24} {', '.join(each['degraded']) or '-'}")
-    clock = answer.get("clock")
-    if clock is not None:
-        lines.append(f"{'시계 clock':<20} {clock['quality']:<16} {clock['detail']}")
+    clock = answer["clock"]
+    lines.append(f"{'시계 clock':<20} {clock['quality']:<16} {clock['detail']}")
     return "\n".join(lines)

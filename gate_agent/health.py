@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gate_agent.journal import Journal, RecordUnavailableError
+from policy.situation import ClockQuality
 from protocol import events
 from protocol.clock import Clock
-from protocol.health import MAX_DEGRADED, ClockQuality, Health
+from protocol.health import MAX_DEGRADED, Health
 
-SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
-"""systemd-timesyncd touches it at each synchronisation. Absent: another time service, or none; said as holdover."""
-BUILT = datetime(2026, 1, 1, tzinfo=UTC)
-"""No clock of this product can be right before this."""
 MIB = 1024 * 1024
 
 
@@ -26,12 +23,6 @@ def software_version() -> str:
         return version("gwanmun")
     except PackageNotFoundError:
         return "source"
-
-
-def clock_quality(now: datetime) -> ClockQuality:
-    if now < BUILT:
-        return ClockQuality.UNSET
-    return ClockQuality.SYNCED if SYNCHRONIZED.exists() else ClockQuality.HOLDOVER
 
 
 def _resident_mb() -> int | None:
@@ -57,6 +48,7 @@ async def measure(
     started_at: float,
     state_dir: Path,
     trust: str,
+    quality: ClockQuality,
     degraded: Callable[[], list[str]],
 ) -> Health:
     now = clock.now()
@@ -72,7 +64,7 @@ async def measure(
         boot=boot,
         version=software_version(),
         uptime_s=int(clock.monotonic() - started_at),
-        clock=clock_quality(now),
+        clock=quality,
         outbox=waiting,
         outbox_age_s=age,
         trust=trust,

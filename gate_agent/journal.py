@@ -21,6 +21,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -162,6 +163,10 @@ class Journal:
     async def waiting(self) -> int:
         """Number of records without acknowledgement. Raises RecordUnavailableError."""
         return await self._call(lambda store: store.waiting())
+
+    async def trusted_time(self) -> datetime | None:
+        """Time of the newest record that was written with a trusted clock. Raises RecordUnavailableError."""
+        return await self._call(lambda store: store.trusted_time())
 
     async def position(self) -> tuple[str, int]:
         """Storage epoch and last sequence number. Raises RecordUnavailableError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,14 +34,17 @@ from gate_agent.challenge import CHANGE_S, Challenges
 from gate_agent.coalesce import Coalescer
 from gate_agent.devices import Supervised
 from gate_agent.display import Display
+from gate_agent.judge import Judged, Presented, Side, exempt, notes_of
 from gate_agent.passage import PASSAGE, RESTING, Refusal, State
 from gate_agent.services import Services
 from gate_agent.timers import CallLater, Handle
-from gate_agent.transaction import Attempt, Opened, Presented, RefusedError, Stage, reason_of
+from gate_agent.transaction import Attempt, Opened, RefusedError, Stage, reason_of
+from gate_agent.zone import ZoneStoreError
 from mdoc.engagement import QR_SCHEME, BleOptions, DeviceEngagement, from_qr
 from mdoc.errors import MalformedError
 from mdoc.qrpass import PREFIX
 from mdoc.transcript import NfcHandover, QrHandover
+from policy.decision import RULES, Wait
 from policy.reasons import Reason
 from protocol.events import Kind
 
@@ -50,15 +53,10 @@ _log = logging.getLogger(__name__)
 REMEMBERED_CODES = 16
 """Codes whose holder may still be showing them; in memory only."""
 UNREADABLE = "unreadable"
-PROVEN = frozenset({Reason.NO_RIGHT_ZONE, Reason.AGENCY, Reason.OUTSIDE_SCHEDULE, Reason.RECORD_UNAVAILABLE})
-"""Refusals of somebody who was authenticated: always recorded one by one. The others have a quota per lane and reason."""
-
-_REASON: Mapping[Refusal, Reason] = {
-    Refusal.LANE_BUSY: Reason.LANE_BUSY,
-    Refusal.LOCKDOWN: Reason.OUT_OF_SERVICE,
-    Refusal.OUT_OF_SERVICE: Reason.OUT_OF_SERVICE,
-    Refusal.FIRE_ACTIVE: Reason.LANE_BUSY,
+PROVEN = frozenset({reason for rule in RULES for reason in rule.reasons} | {Reason.RECORD_UNAVAILABLE}) - {
+    Reason.WRONG_DOCUMENT_TYPE
 }
+"""Refusals of somebody who was authenticated: always recorded one by one. The others have a quota per lane and reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,23 @@ class Ports:
     camera: Supervised[Camera] | None
     nfc: Supervised[NfcReader] | None
     ble: Supervised[BleCentral] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A grant on the disk."""
+
+    attempt: Attempt
+    exempt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The first of two people, who waits for the second."""
+
+    attempt: Attempt
+    presented: Presented
+    judged: Judged
 
 
 class Lane:
@@ -88,6 +103,8 @@ class Lane:
         self._challenges = Challenges(services.random_bytes, services.clock) if settings.pass_challenge else None
         self._challenge_timer: Handle | None = None
         self._transaction: asyncio.Task[None] | None = None
+        self._side = Side(settings.id, settings.point, settings.direction, ports.factor)
+        self._first: _First | None = None
         self._codes: OrderedDict[bytes, float] = OrderedDict()
         self._unreadable = Coalescer(1, self._report_unreadable)
         self._refusals = Coalescer(services.limits.refusals_per_window, self._report_refusals)
@@ -190,7 +207,7 @@ class Lane:
         barred = self._barred()
         if barred is not None and barred is not Refusal.LOCKDOWN:
             # Under lockdown the decision says who is exempt; everything else is the same for everybody.
-            self._refuse(attempt, RefusedError(_REASON[barred]), show=self.state not in PASSAGE)
+            self._refuse(attempt, RefusedError(Reason(barred)), show=self.state not in PASSAGE)
             return False
         self._transaction = asyncio.create_task(self._run(attempt, present, release))
         return True
@@ -203,15 +220,75 @@ class Lane:
     ) -> None:
         try:
             presented = await present(attempt)
-            self._may_open()
-            await attempt.decide_and_record(presented)
+            granted = await self._decide(attempt, presented)
         except Exception as error:
             self._refuse(attempt, error)
         else:
-            await self.barrier.open(attempt, self.settings.direction)
+            for each in granted:
+                await self.barrier.open(
+                    each.attempt, self.settings.direction, exempt=each.exempt, companion=len(granted) > 1
+                )
         finally:
             self._transaction = None
             attempt.finish(release)
+
+    async def _decide(self, attempt: Attempt, presented: Presented) -> list[Granted]:
+        """Whoever may pass now, each recorded: one person, the two of a two-person rule, or nobody yet. Raises RefusedError,
+        AlreadyUsedError or RecordUnavailableError."""
+        judge = self._services.judge
+        judged = await judge.judge(self._side, attempt.in_force, presented, attempt.id, self.barrier.orders.lockdown)
+        attempt.clock = judged.clock
+        attempt.stage(Stage.DECIDED)
+        decision = judged.decision
+        if decision.wait is Wait.SECOND_PERSON:
+            self._wait_for_second(attempt, presented, judged)
+            return []
+        if decision.refusal is not None:
+            raise RefusedError(decision.refusal, notes=notes_of(decision))
+        self._may_open(exempt=exempt(decision))
+        first, self._first = self._first, None
+        granted = [] if first is None else [await self._grant(first.attempt, first.presented, first.judged)]
+        granted.append(await self._grant(attempt, presented, judged))
+        judge.settled(self._side, attempt.in_force, presented, judged)
+        if judged.guest:
+            data = {**attempt.base(), "point": self.settings.point}
+            self._services.journal.note(Kind.ESCORT_BOUND, data)
+        return granted
+
+    async def _grant(self, attempt: Attempt, presented: Presented, judged: Judged) -> Granted:
+        """Reserved, then durable. Raises RefusedError, AlreadyUsedError or RecordUnavailableError; nothing is reserved then."""
+        zones, direction = self._services.judge.zones, self.settings.direction
+        zone = attempt.in_force.policy.zone_of(self.settings.point).name
+        try:
+            while True:
+                found = zones.reserve(zone, presented.handle, attempt.id, self.settings.id, direction, judged.finding)
+                if found is None:
+                    break
+                # The same person at another lane, a moment ago. What is found against somebody only grows: this ends.
+                judged = self._services.judge.again(self._side, attempt.in_force, presented, judged, found)
+                if judged.decision.refusal is not None:
+                    raise RefusedError(judged.decision.refusal, notes=notes_of(judged.decision))
+        except ZoneStoreError:
+            raise RefusedError(Reason.RECORD_UNAVAILABLE, "antipassback") from None
+        try:
+            await attempt.record(presented.mark, notes=notes_of(judged.decision))
+        except BaseException:
+            zones.free(attempt.id)
+            raise
+        return Granted(attempt, exempt(judged.decision))
+
+    def _wait_for_second(self, attempt: Attempt, presented: Presented, judged: Judged) -> None:
+        self._services.judge.settled(self._side, attempt.in_force, presented, judged)
+        self._first = _First(attempt, presented, judged)
+        self._call_later(judged.decision.wait_s, self._on_second_missing)
+        self.display.stand(self._standing())
+        self.display.flash(messages.SECOND_PERSON, judged.decision.wait_s)
+
+    def _on_second_missing(self) -> None:
+        if self.settings.point not in self._services.judge.missed() or self._first is None:
+            return
+        first, self._first = self._first, None
+        self._refuse(first.attempt, RefusedError(Reason.SECOND_PERSON_MISSING))
 
     def _barred(self, *, exempt: bool = False) -> Refusal | None:
         if not self.barrier.hardware.available:
@@ -221,7 +298,7 @@ class Lane:
     def _may_open(self, *, exempt: bool = False) -> None:
         barred = self._barred(exempt=exempt)
         if barred is not None:
-            raise RefusedError(_REASON[barred])
+            raise RefusedError(Reason(barred))
 
     async def _scanned(self, attempt: Attempt, engagement: DeviceEngagement, engaged_at: float) -> Opened:
         """QR engagement, then BLE."""
@@ -268,8 +345,11 @@ class Lane:
         reason = reason_of(error)
         if reason in PROVEN or self._refusals.seen(reason, self._now()):
             more: dict[str, Any] = {"reason": str(reason)}
-            if isinstance(error, RefusedError) and error.detail:
-                more["detail"] = error.detail
+            if isinstance(error, RefusedError):
+                if error.detail:
+                    more["detail"] = error.detail
+                if error.notes:
+                    more["notes"] = list(error.notes)
             self._services.journal.note(Kind.ACCESS_DENIED, attempt.data(**more))
         self._schedule_tick()
         if show:

@@ -186,6 +186,16 @@ class Store:
         )
         return [Record(self.epoch, *row) for row in rows]
 
+    def trusted_time(self, newest: int = TAIL) -> datetime | None:
+        """Time of the newest record that was written with a trusted clock (`clk.q` is not `unset`), of the newest `newest`."""
+        rows = self._db.execute("SELECT raw FROM records ORDER BY seq DESC LIMIT ?", (newest,))
+        for (raw,) in rows:
+            event = events.parse(raw)
+            clk = event.data.get("clk")
+            if isinstance(clk, dict) and clk.get("q") in {"synced", "holdover"}:
+                return datetime.fromisoformat(event.time)
+        return None
+
     def waiting(self) -> int:
         """Records in the outbox."""
         return int(self._db.execute("SELECT count(*) FROM outbox").fetchone()[0])

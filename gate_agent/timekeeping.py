@@ -19,8 +19,8 @@ from enum import StrEnum
 from statistics import linear_regression, median
 from typing import Any, Protocol
 
+from policy.situation import ClockQuality
 from protocol import fields
-from protocol.health import ClockQuality
 
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)
 """No clock of this product can be right before this."""
@@ -144,6 +144,8 @@ class TimeFacts:
     floor: datetime
     since_boot_s: float
     """For a zone that grants a grace to a gate that has just been switched on."""
+    since_sync_s: float | None = None
+    """Seconds since somebody vouched for the time; 0 while synced, None while unset."""
     offset_ms: float | None = None
     """Controller's beacon minus this clock; None with too few beacons. Tells, never decides."""
     drift_ppm: float | None = None
@@ -304,7 +306,10 @@ class Timekeeper:
         self, wall: datetime, monotonic: float, quality: ClockQuality, error_ms: int | None, detail: Detail
     ) -> TimeFacts:
         offset, drift = self._measured(wall, monotonic)
-        return TimeFacts(wall, quality, error_ms, detail, self.floor, monotonic, offset, drift)
+        since = None
+        if quality is not ClockQuality.UNSET and self._anchor is not None:
+            since = max(0.0, monotonic - self._anchor.monotonic)
+        return TimeFacts(wall, quality, error_ms, detail, self.floor, monotonic, since, offset, drift)
 
     def _measured(self, wall: datetime, monotonic: float) -> tuple[float | None, float | None]:
         if len(self._beacons) < MIN_BEACONS:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from drivers.nfc.link import PhoneNotReadyError
@@ -27,16 +28,24 @@ from drivers.ports import (
 )
 from gate_agent.config import Lane, Request
 from gate_agent.journal import AlreadyUsedError, RecordUnavailableError
+from gate_agent.judge import Presented
 from gate_agent.services import Services
+from gate_agent.timekeeping import TimeFacts
 from gate_agent.trust import InForce
+from gate_agent.zone.facts import Limits as ZoneLimits
 from mdoc import session
+from mdoc.certificates import Chained
+from mdoc.certificates.structure import Certificate
 from mdoc.engagement import DeviceEngagement
 from mdoc.errors import HolderDeclinedError, MalformedError, SessionError
+from mdoc.freshness import Freshness
+from mdoc.issuerlist import ListedIssuer
+from mdoc.mso import StatusReference
 from mdoc.qrpass import verify_pass
 from mdoc.reader import ReaderSession, RequestedItems
 from mdoc.transcript import Handover
 from mdoc.verify import verify_response
-from policy.decision import Attributes, Situation, decide
+from policy.decision import Attributes
 from policy.reasons import Reason
 from protocol.events import Kind
 
@@ -61,9 +70,9 @@ class Stage(StrEnum):
 class RefusedError(Exception):
     """The verdict, the rules or the lane say no."""
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    def __init__(self, reason: Reason, detail: str = "", notes: Sequence[str] = ()) -> None:
         super().__init__(reason)
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.notes = reason, detail, notes
 
 
 REASONS: Sequence[tuple[type[Exception], Reason]] = (
@@ -94,14 +103,6 @@ def reason_of(error: Exception) -> Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
-    """A verified presentation. `mark` is the single-use mark of a QR pass and the time until which it counts."""
-
-    attributes: Attributes
-    mark: tuple[bytes, datetime] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """A channel to a phone, and what its session transcript needs."""
 
@@ -124,6 +125,7 @@ class Attempt:
         self._services, self._lane, self.carrier, self._on_stage = services, lane, carrier, on_stage
         self.id = services.random_bytes(8).hex()
         self.in_force: InForce = services.trust.current
+        self.clock: TimeFacts = services.judge.time()
         self._stages: dict[Stage, float] = {Stage.DETECT: detected_at}
         self._link: Link | None = None
         self._last_message: bytes | None = None
@@ -159,6 +161,7 @@ class Attempt:
             **more,
             "pol": str(self.in_force.policy.version),
             "trust": self.in_force.trust.version,
+            "clk": self.clock.clk(),
             "lat_ms": self.latencies(),
             "degraded": self._services.degraded(),
         }
@@ -170,7 +173,7 @@ class Attempt:
         self._link, self.carrier = opened.link, opened.link.carrier
         self.stage(Stage.CONNECT)
         key = services.new_key(DeviceEngagement.parse(opened.engagement).key.curve)
-        items = RequestedItems(asked.doc_type, {asked.namespace: list(asked.attribute_by_element)})
+        items = RequestedItems(asked.doc_type, {asked.namespace: self._elements()})
         reader = ReaderSession(opened.engagement, opened.handover, items, services.identity, ephemeral=key)
         await opened.link.send(reader.start())
         self.stage(Stage.REQUEST_SENT)
@@ -186,6 +189,7 @@ class Attempt:
             self._last_message = session.build_data(status=session.Status.CBOR_DECODING_ERROR)
             raise
         self.in_force = services.trust.current  # a revocation that came while the holder was asked counts
+        self.clock = services.judge.time()
         verdict = verify_response(
             response,
             transcript=reader.transcript,
@@ -193,13 +197,22 @@ class Attempt:
             requested=items,
             trust=self.in_force.trust.anchors,
             status=self.in_force.trust.status,
-            now=services.clock.now(),
-            skew=timedelta(seconds=services.times.clock_error_s),
+            now=self.clock.now,
+            skew=timedelta(seconds=services.judge.error_s(self.clock)),
+            freshness=self._freshness(),
         )
         self.stage(Stage.VERIFIED)
         if verdict.reason is not None:
             raise RefusedError(Reason(verdict.reason.value))
-        return Presented(attributes_of(asked, verdict.elements[asked.namespace]))
+        document = verdict.documents[0]
+        elements = document.elements[asked.namespace]
+        return Presented(
+            attributes=attributes_of(asked, elements, issuer_name(document.signer)),
+            carrier=str(self.carrier),
+            status=[(each.uri, each.index) for each in document.status if isinstance(each, StatusReference)],
+            key=document.device_key,
+            handle=handle_of(elements.get(asked.handle_element)),
+        )
 
     def by_pass(self, text: bytes, read_at: float, challenges: Collection[bytes] | None = None) -> Presented:
         """A one-shot QR pass, read at monotonic time `read_at`. Raises RefusedError.
@@ -208,36 +221,50 @@ class Attempt:
         """
         services = self._services
         self.stage(Stage.LAST_BYTE, read_at)
+        self.clock = services.judge.time()
         verdict = verify_pass(
             text,
             audience=self.in_force.policy.points[self._lane.point].entrance_group,
             issuers=self.in_force.trust.issuers,
             status=self.in_force.trust.status,
-            now=services.clock.now(),
-            clock_error=timedelta(seconds=services.times.clock_error_s),
+            now=self.clock.now,
+            clock_error=timedelta(seconds=services.judge.error_s(self.clock)),
             max_age=timedelta(seconds=services.times.pass_max_age_s),
             challenges=challenges,
+            freshness=self._freshness(),
         )
         self.stage(Stage.VERIFIED)
         if verdict.reason is not None or verdict.mark_until is None:
             raise RefusedError(Reason(verdict.reason.value) if verdict.reason else Reason.MALFORMED)
         found = verdict.attributes
-        attributes = Attributes(found.doc_type, found.agency_code, found.card_type, found.access_class)
-        return Presented(attributes, (verdict.mark, verdict.mark_until))
+        issuer = "" if verdict.issuer is None else issuer_name(verdict.issuer)
+        attributes = Attributes(found.doc_type, found.agency_code, found.card_type, found.access_class, issuer)
+        return Presented(
+            attributes=attributes,
+            carrier=str(self.carrier),
+            status=() if verdict.status is None else (verdict.status,),
+            key=verdict.key,
+            mark=(verdict.mark, verdict.mark_until),
+        )
 
-    async def decide_and_record(self, presented: Presented) -> None:
+    def _elements(self) -> list[str]:
+        """The fewest that the rules need here, and the holder's handle only where the zone remembers who is inside."""
+        asked, needs = self._services.request, self.in_force.policy.needs[self._lane.point]
+        found = [name for name, attribute in asked.attribute_by_element.items() if attribute in needs.attributes]
+        return [*found, asked.handle_element] if needs.holder_handle else found
+
+    def _freshness(self) -> Freshness:
+        ages = self.in_force.policy.zone_of(self._lane.point).max_ages
+        return Freshness(issuer_list=ages.issuer_list, status_list=ages.status_list, crl=ages.crl)
+
+    async def record(self, mark: tuple[bytes, datetime] | None, **more: Any) -> None:
         """Returns once the grant is durable: only then may the lane open.
 
-        Raises RefusedError, AlreadyUsedError or RecordUnavailableError; then it may not.
+        Raises AlreadyUsedError or RecordUnavailableError; then it may not.
         """
         services = self._services
-        situation = Situation(services.clock.now(), str(self.carrier), clock_error_s=services.times.clock_error_s)
-        decision = decide(self.in_force.policy, self._lane.point, presented.attributes, situation)
-        self.stage(Stage.DECIDED)
-        if decision.refusal is not None:
-            raise RefusedError(decision.refusal)
         await services.journal.append(
-            Kind.ACCESS_GRANTED, self.data(), mark=presented.mark, timeout=services.times.record_timeout_s
+            Kind.ACCESS_GRANTED, self.data(**more), mark=mark, timeout=services.times.record_timeout_s
         )
         self.stage(Stage.RECORDED)
 
@@ -248,15 +275,35 @@ class Attempt:
             self._services.background.spawn(_end(link, self._last_message, release))
 
 
-def attributes_of(asked: Request, elements: Any) -> Attributes:
-    """The verified elements as attributes. Raises RefusedError where one is not a text."""
+def attributes_of(asked: Request, elements: Any, issuer: str) -> Attributes:
+    """The verified elements as attributes; one that was not asked for is "". Raises RefusedError where one is not a text."""
     found: dict[str, str] = {}
     for element, attribute in asked.attribute_by_element.items():
-        value = elements.get(element)
+        value = elements.get(element, "")
         if not isinstance(value, str):
-            raise RefusedError(Reason.MISSING_ELEMENT if value is None else Reason.MALFORMED)
+            raise RefusedError(Reason.MALFORMED)
         found[attribute] = value
-    return Attributes(doc_type=asked.doc_type, **found)
+    return Attributes(doc_type=asked.doc_type, issuer=issuer, **found)
+
+
+def handle_of(value: Any) -> bytes | None:
+    """The holder's handle; None where there is none, or it could be guessed."""
+    return value if isinstance(value, bytes) and ZoneLimits.MIN_HANDLE <= len(value) <= ZoneLimits.MAX_HANDLE else None
+
+
+def issuer_name(signer: Any) -> str:
+    """The issuing authority as rules name it: the root's subject (RFC 4514), or the listed issuer's `kid` as text."""
+    if isinstance(signer, Chained):
+        return _subject(signer.anchor.certificate)
+    return signer.kid.decode("utf-8", "replace") if isinstance(signer, ListedIssuer) else ""
+
+
+@lru_cache(maxsize=256)
+def _subject(root: Certificate) -> str:
+    try:
+        return root.library().subject.rfc4514_string()
+    except MalformedError:
+        return ""  # a root that only our own reader can read has no name that a rule could use
 
 
 async def _end(link: Link | None, last_message: bytes | None, release: Callable[[], Awaitable[None]] | None) -> None:

@@ -44,6 +44,18 @@ Report = Callable[[Kind, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Signers:
+    """Keys of who may sign what, beside the issuer list's."""
+
+    policy: PublicKey | None = None
+    """None: the rules are taken unsigned."""
+    deny: PublicKey | None = None
+    """None: no deny list is taken."""
+    visit: PublicKey | None = None
+    """None: no visit record is taken."""
+
+
+@dataclass(frozen=True, slots=True)
 class InForce:
     """One consistent pair; an attempt uses one and the same from begin to end."""
 
@@ -98,22 +110,20 @@ class TrustCache:
         points: Collection[str],
         clock: Clock,
         report: Report,
-        policy_signer: PublicKey | None = None,
-        deny_signer: PublicKey | None = None,
-        visit_signer: PublicKey | None = None,
+        signers: Signers | None = None,
         policy_floor: int | None = None,
         on_policy: Callable[[Policy], None] = lambda _policy: None,
+        on_trust: Callable[[Trust], None] = lambda _trust: None,
     ) -> None:
-        """`policy_signer`: key that must have signed the rules; None takes them unsigned. `deny_signer`, `visit_signer`: keys
-        of deny list and visit records; None takes none. `policy_floor`: version of the rules that were in force before the
-        last stop. `on_policy` is called with each rules document that comes into force, before its event.
+        """`policy_floor`: version of the rules that were in force before the last stop. `on_policy` and `on_trust` are called
+        with whatever comes into force, before its event.
 
         `report(kind, data)` records trust.applied and trust.rejected; called on the loop.
         """
         self._directory, self._policy_file, self._list_key = directory, policy_file, list_key
         self._points, self._clock, self._report = frozenset(points), clock, report
-        self._policy_signer, self._deny_signer, self._visit_signer = policy_signer, deny_signer, visit_signer
-        self._policy_floor, self._on_policy = policy_floor, on_policy
+        self._signers = signers or Signers()
+        self._policy_floor, self._on_policy, self._on_trust = policy_floor, on_policy, on_trust
         self._current: InForce | None = None
         self._seen: tuple[Any, Any] = (None, None)
 
@@ -166,7 +176,8 @@ class TrustCache:
 
     async def _reload(self, *, trust: bool, policy: bool) -> None:
         before = self.current
-        new_trust, new_policy, deny, visits, problems = before.trust, before.policy, before.deny, before.visits, ()
+        new_trust, new_policy, deny, visits = before.trust, before.policy, before.deny, before.visits
+        problems: Sequence[str] = ()
         if policy:
             try:
                 new_policy = await asyncio.to_thread(self._load_policy)
@@ -194,7 +205,7 @@ class TrustCache:
 
     def _load_policy(self) -> Policy:
         in_force = self._policy_floor if self._current is None else self._current.policy.version
-        return load_policy(self._policy_file, self._points, signer=self._policy_signer, in_force=in_force)
+        return load_policy(self._policy_file, self._points, signer=self._signers.policy, in_force=in_force)
 
     def _load_trust(self) -> Trust:
         previous = None if self._current is None else self._current.trust
@@ -203,11 +214,11 @@ class TrustCache:
     def _load_people(self) -> tuple[DenyList, Visits, Sequence[str]]:
         """Deny list and visit records. Raises MdocError where the list in force has to stay."""
         deny, visits, problems = DenyList(), Visits(), list[str]()
-        if self._deny_signer is not None:
+        if self._signers.deny is not None:
             in_force = None if self._current is None else self._current.deny.version
-            deny = denylist.load(self._directory, self._deny_signer, in_force=in_force)
-        if self._visit_signer is not None:
-            visits, problems = visit_records.load(self._directory / visit_records.FOLDER, self._visit_signer)
+            deny = denylist.load(self._directory, self._signers.deny, in_force=in_force)
+        if self._signers.visit is not None:
+            visits, problems = visit_records.load(self._directory / visit_records.FOLDER, self._signers.visit)
         return deny, visits, problems
 
     def _applied_policy(self, policy: Policy) -> None:
@@ -216,6 +227,7 @@ class TrustCache:
         self._report(Kind.TRUST_APPLIED, {"what": "policy", "version": str(policy.version)})
 
     def _applied_trust(self, trust: Trust, more: Sequence[str]) -> None:
+        self._on_trust(trust)
         found = [*trust.problems, *more]
         _log.info("trust applied version=%s problems=%d", trust.version, len(found))
         problems = [problem[:MAX_WHY] for problem in found[:MAX_PROBLEMS]]

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol
 
+from paho.mqtt.client import topic_matches_sub
+
 from gate_agent.journal import AckMismatchError, Journal, Record, RecordUnavailableError
 from gate_agent.timers import CallLater, Handle
 from protocol import ack, mqtt, topics
@@ -106,8 +108,25 @@ class Uplink:
         """Counts connections and rewinds: what was read from the outbox for an earlier one is not sent."""
         self._born = False
         self._problems: dict[str, str] = {}
+        self._listeners: dict[str, Callable[[Message], None]] = {}
+        self._links: list[Callable[[bool], None]] = []
         self._halted = False
         self._stopping = False
+
+    async def listen(self, topic_filter: str, qos: int, on_message: Callable[[Message], None]) -> None:
+        """Another topic of this link; before `start`. The first filter that matches a message gets it."""
+        self._listeners[topic_filter] = on_message
+        await self._broker.subscribe(topic_filter, qos)
+
+    def on_link(self, told: Callable[[bool], None]) -> None:
+        """`told` is called when the link comes and goes; before `start`."""
+        self._links.append(told)
+
+    async def send(self, topic: str, payload: bytes) -> bool:
+        """One message that is no record. True: the broker has it. One it refuses is a problem as any other."""
+        result = await self._broker.publish(topic, payload)
+        self._judge(topic.rsplit("/", 1)[-1], result)
+        return result.ok
 
     @property
     def degraded(self) -> list[str]:
@@ -165,10 +184,18 @@ class Uplink:
             self._arm(0)
             self._state_changed.set()
             self._mend("connection")
+            for told in self._links:
+                told(True)
         elif not self._stopping:
             self._break("connection", f"not connected: {state.reason}")
+            for told in self._links:
+                told(False)
 
     def _on_message(self, message: Message) -> None:
+        for topic_filter, listener in self._listeners.items():
+            if topic_matches_sub(topic_filter, message.topic):
+                listener(message)
+                return
         try:
             self._ack = ack.parse(message.payload)
         except ValueError:

@@ -23,6 +23,7 @@ import base45
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import cbor, cose, limits
+from mdoc.freshness import NO_LIMITS, Freshness
 from mdoc.errors import MalformedError
 from mdoc.issuerlist import IssuerList, ListedIssuer
 from mdoc.statuslist import StatusLists, numeric_date
@@ -73,6 +74,11 @@ class PassVerdict:
     """SHA-256 over both signed payloads: the same for every encoding of the same presentation."""
     mark_until: datetime | None
     """After this moment the freshness check refuses the code, so the mark may be forgotten."""
+    key: ec.EllipticCurvePublicKey | None = None
+    """The pass's own key. Names the pass: for comparing in memory, and for nothing else."""
+    status: tuple[str, int] | None = None
+    """Address and index of its status entry, likewise."""
+    issuer: ListedIssuer | None = None
 
     @property
     def accepted(self) -> bool:
@@ -175,6 +181,7 @@ def verify_pass(
     clock_error: timedelta = timedelta(0),
     max_age: timedelta = MAX_AGE,
     challenges: Collection[bytes] | None = None,
+    freshness: Freshness = NO_LIMITS,
 ) -> PassVerdict:
     """Verify the text of a pass shown at an entrance of group `audience`.
 
@@ -204,11 +211,12 @@ def verify_pass(
         checks.passed("validity")
     bound = cose.verify_sign1(binding.sign1, card.key)
     checks.expect(bound, "key_binding", Failure.WRONG_SESSION, "not signed by the pass's key")
+    uri = None
     if issuer is None or card.status_list >= len(issuer.status_lists):
         checks.failed("status", Failure.STATUS_UNKNOWN, "no such status list")
     else:
         uri = issuer.status_lists[card.status_list]
-        report_status(checks, *status.judge(uri, card.status_index, now, clock_error))
+        report_status(checks, *status.judge(uri, card.status_index, now, clock_error, freshness))
     checks.expect(binding.audience == audience, "audience", Failure.WRONG_AUDIENCE, "made for another entrance")
     age = now - binding.issued_at
     # iat is cut to whole seconds, so a code may look one second older than it is, never younger.
@@ -228,6 +236,9 @@ def verify_pass(
         attributes,
         hashlib.sha256(signed).digest(),
         binding.issued_at + max_age + 2 * clock_error + timedelta(seconds=2),
+        card.key,
+        uri if uri is None else (uri, card.status_index),
+        issuer,
     )
 
 

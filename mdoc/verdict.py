@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from mdoc.cose import PublicKey
 from mdoc.freshness import ListFacts, Used
 
 
@@ -83,6 +84,12 @@ class VerifiedDocument:
     """Signed by the issuer."""
     device_elements: Elements
     """Said by the device, of which each is one that the issuer authorized its key for."""
+    signer: Any
+    """mdoc.verify.Signer: whose document it is."""
+    device_key: PublicKey
+    """The key that answered. Names the credential: for comparing in memory, and for nothing else."""
+    status: tuple[Any, ...] = ()
+    """The credential's status references (mdoc.mso), likewise."""
 
 
 class Verdict:

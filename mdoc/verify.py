@@ -205,7 +205,16 @@ def verify_response(
         _requested(checks, document, items)
         spaces = document.name_spaces
         elements = {space: {item.element: item.value for item in spaces[space]} for space in spaces}
-        documents.append(VerifiedDocument(security_object.doc_type, elements, document.device_name_spaces))
+        documents.append(
+            VerifiedDocument(
+                security_object.doc_type,
+                elements,
+                document.device_name_spaces,
+                signer,
+                security_object.device_key,
+                security_object.status,
+            )
+        )
     reason = checks.reason if len(documents) == 1 else _first(checks.checks)
     return Verdict(tuple(checks.checks), reason, documents, facts, now)
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from policy.situation import ClockQuality
 from protocol import fields
 
 MAX_BYTES = 4096
 MAX_DEGRADED = 64
 EXPIRY_S = 90
 """Message expiry: an older health says nothing."""
-
-
-class ClockQuality(StrEnum):
-    SYNCED = "synced"
-    HOLDOVER = "holdover"
-    UNSET = "unset"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class Credit:
     direction: Direction
     exempt: bool = False
     """A responder's: a lockdown does not take it away."""
+    companion: bool = False
+    """One of two who were granted together: taken beside the other, however few may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ class Passage:
 
     def grant(self, credit: Credit, at: float) -> Result:
         """A decision, recorded. The opening is among the happenings."""
-        given = self._grant_input(credit.direction, credit.exempt)
+        given = self._grant_input(credit.direction, credit.exempt, credit.companion)
         refuse = TABLE[self.state][given].refuse
         if refuse is not None:
             return Result(refuse)
@@ -331,10 +333,10 @@ class Passage:
         more = len(self.credits) > 1 or (self.state is State.EGRESS and self._sensors.crossing)
         return self._apply(Input.PASSED_MORE if more else Input.PASSED, at, direction)
 
-    def _grant_input(self, direction: Direction, exempt: bool) -> Input:
+    def _grant_input(self, direction: Direction, exempt: bool, companion: bool = False) -> Input:
         if self.state in PASSAGE:
             barred = direction is Direction.IN and self._entry_barred and not exempt
-            full = len(self.credits) >= self.settings.max_credits
+            full = len(self.credits) >= self.settings.max_credits + companion
             same = direction is self.direction and bool(self.credits)
             return Input.GRANT_AGAIN if same and not full and not barred else Input.GRANT_OTHER
         if direction is Direction.OUT:

@@ -17,7 +17,8 @@ from controller.sorting import sort
 from controller.store import Store
 from protocol import topics
 from protocol.events import Kind
-from protocol.health import EXPIRY_S, ClockQuality, Health
+from policy.situation import ClockQuality
+from protocol.health import EXPIRY_S, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 SEOUL = ZoneInfo("Asia/Seoul")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from controller.sorting import sort
 from protocol import events, topics
-from protocol.health import ClockQuality, Health
+from policy.situation import ClockQuality
+from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 EVT = topics.event("hq", "gate-1")

@@ -21,7 +21,8 @@ from controller.wording import CLOCKS, KINDS, LANGUAGES, STATES, TEXTS
 from policy.reasons import WORDING, Reason
 from protocol import topics
 from protocol.events import Kind
-from protocol.health import ClockQuality, Health
+from policy.situation import ClockQuality
+from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 from tests.controller.conftest import OnThatDay
 

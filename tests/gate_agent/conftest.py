@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,19 +19,24 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from drivers.ports import CodeSeen, Direction, LaneSignal
 from gate_agent import config, passage
+from gate_agent.background import Background
 from gate_agent.barrier import Barrier
 from gate_agent.config import Limits, Request, Times
 from gate_agent.devices import Supervised
 from gate_agent.journal import Journal
+from gate_agent.judge import Judge
 from gate_agent.lane import Lane, Ports
 from gate_agent.services import Services
+from gate_agent.timekeeping import Detail, TimeFacts
 from gate_agent.trust import TrustCache
+from gate_agent.zones import Zones
 from mdoc.engagement import BleOptions, build_engagement, to_qr
 from mdoc.holder import HolderSession
 from mdoc.qrpass import present_pass
 from mdoc.reader import ReaderIdentity
 from mdoc.request import DeviceRequest
 from mdoc.transcript import QrHandover
+from policy.situation import ClockQuality
 from protocol import events
 from protocol.backoff import Backoff
 from protocol.events import DECISIONS, Event, Kind
@@ -81,7 +87,7 @@ TIMES = Times(
     trust_poll_s=1,
     health_s=30,
 )
-REQUEST = Request(DOC_TYPE, DOC_TYPE, {name: name for name in config.ATTRIBUTES})
+REQUEST = Request(DOC_TYPE, DOC_TYPE, {name: name for name in config.ATTRIBUTES}, "holder_handle")
 
 
 @dataclass
@@ -120,6 +126,18 @@ Answer = Callable[[HolderSession, DeviceRequest, Held], bytes | Exception | None
 def share(session: HolderSession, request: DeviceRequest, held: Held) -> bytes:
     """What an honest phone answers after consent."""
     return session.respond(held.credential, held.device_key, request.doc_requests[0].items.elements)
+
+
+def clock_facts(clock: FakeClock) -> TimeFacts:
+    """A synchronised clock."""
+    return TimeFacts(clock.now(), ClockQuality.SYNCED, 10, Detail.NONE, NOW, clock.monotonic(), 0.0)
+
+
+class DailyKeys:
+    """A zone key for each period, the same at every gate of a test."""
+
+    def key(self, zone: str, period: int) -> bytes | None:
+        return sha256(f"{zone} {period}".encode()).digest()
 
 
 @dataclass
@@ -262,6 +280,19 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         points={"lobby-in"},
         clock=clock,
         report=journal.note,
+        on_policy=lambda policy: zones.use(policy),  # noqa: PLW0108  made below
+    )
+    background = Background()
+    zones = Zones(
+        tmp_path / "zones.db",
+        site="seoul-1",
+        gate="gate-1",
+        keys=DailyKeys(),
+        clock=clock,
+        random_bytes=Random(2).randbytes,
+        note=journal.note,
+        call_later=timers.call_later,
+        background=background,
     )
     await trust.load_first()
     services = Services(
@@ -274,7 +305,9 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         limits=Limits(in_flight=50, refusals_per_window=3),
         random_bytes=os.urandom,
         new_key=ec.generate_private_key,
+        judge=Judge(zones, lambda: clock_facts(clock), clock.monotonic, TIMES.clock_error_s),
         degraded=lambda: ["no_uplink"],
+        background=background,
     )
     camera, nfc, central, hardware, signal = (
         FakeCamera(),
@@ -325,5 +358,6 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
     )
     await lane.stop()
     lane.barrier.stop()
+    zones.stop()
     await services.background.finish(1)
     await journal.stop()

@@ -139,7 +139,7 @@ async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
         '[device.lane.hall]\ndriver = "simulated"\npath = "lane.sock"\n'
         '[device.signal.hall]\ndriver = "simulated"\npath = "sign.sock"\n'
         '[[lane]]\nid = "hall-in"\npoint = "hall-in"\ndirection = "in"\ncamera = "hall"\nnfc = "hall"\n'
-        'hardware = "hall"\nsignal = "hall"\n'
+        'hardware = "hall"\nsignal = "hall"\n[clock]\nboot_error_ms = 1000\n'
     )
     held: Held = world.holder(authority=authority, now=now)
     authority.publish(tmp_path / "trust", now)

@@ -6,22 +6,40 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gate_agent import guard_cli
+from gate_agent.clockwatch import ClockWatch
 from gate_agent.control import MAX_LINE, MODE, Control, RequestError, parse
 from gate_agent.guard import Guard
 from gate_agent.passage import State, Verb
+from gate_agent.timekeeping import KernelState, Settings
 from protocol.events import Kind
 from tests.gate_agent.conftest import Bench
 
 
 @pytest.fixture
 async def socket(bench: Bench, tmp_path: Path) -> AsyncIterator[Path]:
-    guard = Guard({"hall-in": bench.lane.barrier}, bench.journal.note)
+    watch = ClockWatch(
+        bench.clock,
+        Settings(),
+        records=None,
+        note=bench.journal.note,
+        call_later=bench.timers.call_later,
+        kernel=lambda: KernelState(True, 12, 0.0),
+        seconds=bench.clock.monotonic,
+    )
+    guard = Guard(
+        {"hall-in": bench.lane.barrier},
+        bench.journal.note,
+        zones=bench.services.judge.zones,
+        watch=watch,
+        zones_of=lambda _lane: ["lobby"],
+    )
     control = Control(tmp_path / "guard", guard.handle)
     await control.start()
     yield tmp_path / "guard"
@@ -37,7 +55,7 @@ async def test_a_lockdown_and_its_release_are_done_answered_and_recorded(bench: 
     assert bench.lane.state is State.LOCKED_DOWN
     assert await ask(socket, verb="free") == {"results": {"hall-in": "lockdown"}}
     assert await ask(socket, verb="release") == {"results": {"hall-in": None}}
-    assert await bench.kinds() == [
+    assert [kind for kind in await bench.kinds() if kind is not Kind.CLOCK_CHANGED] == [
         Kind.LOCKDOWN_ENTERED,
         Kind.COMMAND_ACCEPTED,
         Kind.COMMAND_REFUSED,
@@ -52,6 +70,22 @@ async def test_status_says_what_is_in_force(bench: Bench, socket: Path) -> None:
     await ask(socket, verb="lockdown", level=3)
     lanes = (await ask(socket, verb="status"))["lanes"]
     assert lanes == {"hall-in": {"state": "locked_down", "orders": ["lockdown 3"], "degraded": []}}
+
+
+async def test_status_tells_the_clock_and_a_guard_may_confirm_it(bench: Bench, socket: Path) -> None:
+    assert (await ask(socket, verb="status"))["clock"]["quality"] == "synced"
+    now = bench.clock.now().isoformat()
+    assert await ask(socket, verb="confirm_clock", time=now) == {"results": {"clock": None}}
+    other = (bench.clock.now() + timedelta(hours=1)).isoformat()
+    assert await ask(socket, verb="confirm_clock", time=other) == {"results": {"clock": "clock_disagrees"}}
+    for wrong in ("now", "2026-11-24T09:00:00", 5, None):
+        assert "expected" in (await ask(socket, verb="confirm_clock", time=wrong))["error"]
+
+
+async def test_there_is_nothing_to_forgive_where_nobody_is_remembered(bench: Bench, socket: Path) -> None:
+    assert await ask(socket, verb="forgive") == {"results": {"hall-in": "nothing_to_do"}}
+    assert await ask(socket, verb="forgive_zone", zone="lobby") == {"results": {"zone": "nothing_to_do"}}
+    assert "zone" in (await ask(socket, verb="forgive_zone", zone="../x"))["error"]
 
 
 async def test_only_the_gates_own_group_may_open_the_socket(socket: Path) -> None:

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ import pytest
 from gate_agent import health
 from gate_agent.journal import Journal
 from gate_agent.log import SILENT, Lines, set_up
+from policy.situation import ClockQuality
 from protocol.events import Kind
-from protocol.health import ClockQuality, parse
-from tests.conftest import NOW
+from protocol.health import parse
 from tests.gate_agent.fakes import FakeClock
 
 
@@ -33,6 +32,7 @@ async def test_health_says_how_old_the_oldest_unsent_record_is(tmp_path: Path) -
         started_at=1000.0,
         state_dir=tmp_path,
         trust="abcd",
+        quality=ClockQuality.SYNCED,
         degraded=lambda: ["camera.hall"],
     )
     await journal.stop()
@@ -55,18 +55,11 @@ async def test_health_of_a_gate_whose_journal_cannot_be_read_still_goes_out(tmp_
         started_at=1000.0,
         state_dir=tmp_path / "absent",
         trust="abcd",
+        quality=ClockQuality.SYNCED,
         degraded=lambda: ["journal"],
     )
     await journal.stop()
     assert (measured.outbox, measured.disk_free_mb) == (0, None)
-
-
-def test_a_clock_before_this_product_is_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(health, "SYNCHRONIZED", tmp_path / "synchronized")
-    assert health.clock_quality(datetime(1970, 1, 1, tzinfo=UTC)) is ClockQuality.UNSET
-    assert health.clock_quality(NOW) is ClockQuality.HOLDOVER
-    (tmp_path / "synchronized").touch()
-    assert health.clock_quality(NOW) is ClockQuality.SYNCED
 
 
 def line(message: str, error: Exception | None = None) -> str:

@@ -73,13 +73,13 @@ async def test_the_record_is_durable_before_the_relay_moves(bench: Bench) -> Non
     assert seen == [[(attempt,)]]
 
 
-async def test_three_elements_are_asked_no_name_and_never_to_be_kept(bench: Bench) -> None:
+async def test_only_what_the_rules_need_is_asked_no_name_and_never_to_be_kept(bench: Bench) -> None:
     await bench.present(bench.world.holder())
     (request,) = bench.requests
     (document,) = request.doc_requests
     assert document.items.doc_type == "kr.go.civilservant.1"
     assert {space: sorted(names) for space, names in document.items.elements.items()} == {
-        "kr.go.civilservant.1": ["access_class", "agency_code", "card_type"]
+        "kr.go.civilservant.1": ["access_class"]
     }
     assert document.reader_auth is not None
     assert b"\xf5" not in document.items_bytes.content  # no `true`: intentToRetain is false everywhere
@@ -189,7 +189,7 @@ def forged(session: HolderSession, request: DeviceRequest, held: Held) -> bytes:
 
 
 def one_missing(session: HolderSession, request: DeviceRequest, held: Held) -> bytes:
-    return session.respond(held.credential, held.device_key, {"kr.go.civilservant.1": ["access_class", "card_type"]})
+    return session.respond(held.credential, held.device_key, {"kr.go.civilservant.1": []})
 
 
 def old(session: HolderSession, request: DeviceRequest, held: Held) -> bytes:

@@ -27,7 +27,7 @@ from gate_agent.timekeeping import (
     parse_timex,
     read_kernel,
 )
-from protocol.health import ClockQuality
+from policy.situation import ClockQuality
 
 START = datetime(2026, 11, 24, 9, tzinfo=UTC)
 SYNCED = KernelState(True, 12, 0.0)

@@ -11,10 +11,11 @@ import pytest
 
 from gate_agent.journal import Journal, Record
 from gate_agent.uplink import RESEND_BASE_S, RESEND_CAP_S, Uplink
+from policy.situation import ClockQuality
 from protocol import events, mqtt, topics
 from protocol.ack import Ack
 from protocol.events import Kind
-from protocol.health import ClockQuality, Health
+from protocol.health import Health
 from protocol.health import parse as parse_health
 from protocol.mqtt import LinkState, Message, PublishProperties, PubResult, Will
 from protocol.status import GateState, LaneState, LaneStatus, parse_online, parse_state

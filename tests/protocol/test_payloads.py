@@ -16,7 +16,8 @@ from protocol import ack, beacon, events, fields, health, status, topics
 from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
-from protocol.health import ClockQuality, Health
+from policy.situation import ClockQuality
+from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 ONLINE = Online(True, "b-17")
