@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from drivers.ports import Direction
+from gate_agent.control import SOCKET
 from policy.document import DAYS
 from protocol.clock import Clock
 from protocol.events import Event, Kind
@@ -161,9 +162,13 @@ class Building:
         return f"http://127.0.0.1:{self.web_port}/"
 
     @property
+    def agent_runtime(self) -> Path:
+        return self.sockets / "gate"
+
+    @property
     def guard_socket(self) -> Path:
         """Of `gwanmun guard`."""
-        return self.sockets / "guard"
+        return self.agent_runtime / SOCKET
 
     @property
     def control(self) -> Path:
@@ -178,7 +183,7 @@ class Building:
 
     def prepare(self) -> None:
         """Keys, certificates, configuration. No process is started."""
-        for folder in (self.trust, self.agent_state, self.controller_state, self.sockets):
+        for folder in (self.trust, self.agent_state, self.controller_state, self.sockets, self.agent_runtime):
             folder.mkdir(parents=True, exist_ok=True)
         now = self.clock.now()
         self.authority = Authority.create(self.directory / "authority", name="Gwanmun demo", now=now)
@@ -212,12 +217,14 @@ class Building:
             "id": GATE,
             "site": SITE,
             "state_dir": str(self.agent_state),
-            "control": str(self.guard_socket),
+            "runtime_dir": str(self.agent_runtime),
         }
         gate["trust"] = {
             "directory": str(self.trust),
             "list_key": str(self.authority.directory / "list-signer.pub.pem"),
         }
+        # The demo's machine vouches for its own clock; a gate's is synchronised.
+        gate["clock"] = {"boot_error_ms": 1000}
         gate["reader"] = {"certificate": "reader.pem", "key": "reader.key"}
         gate["policy"] = {"file": "policy.toml"}
         gate["mqtt"] = self._mqtt(keys, GATE)
@@ -236,7 +243,7 @@ class Building:
             devices["lane"][rig.id] = {"driver": "simulated", "path": str(rig.turnstile.lane_path)}
             devices["signal"][rig.id] = {"driver": "simulated", "path": str(rig.turnstile.display_path)}
             names = dict.fromkeys(("id", "camera", "nfc", "hardware", "signal"), rig.id)
-            lanes.append(example | names | {"point": rig.point, "ble": "hall", "wait_for_start_s": 3})
+            lanes.append(example | names | {"point": rig.point, "ble": "hall", "wait_for_start_s": 3, "alarm_s": 1})
         gate["device"], gate["lane"] = devices, lanes
         self._write("gate/gate.toml", gate)
 

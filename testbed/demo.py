@@ -23,7 +23,7 @@ from testbed.people import SECURE, Crowd
 from testbed.place import STATE
 from testbed.runner import Result as RunResult
 from testbed.runner import Runner
-from testbed.scenario import GRANTED, Attempt, Incident, script
+from testbed.scenario import GRANTED, Attempt, Incident, IncidentError, script
 
 PAUSE_S = (0.6, 2.5)
 NEXT_PERSON_S = 0.5
@@ -96,7 +96,7 @@ async def scripted(building: Building, terminal: Terminal) -> int:
             print(terminal.paint(f"{'':<10} ― {step.ko} · {step.en}", _DIM), flush=True)
             try:
                 await step.act()
-            except (TimeoutError, StartError) as error:
+            except (TimeoutError, OSError, StartError, IncidentError) as error:
                 failed_incidents += 1
                 print(terminal.paint(f"{'':<10} ! {type(error).__name__}: {error}", _RED), flush=True)
             continue

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from drivers.ports import Direction
+from drivers.ports import Direction, LaneSignal
+from gate_agent import guard_cli
 from policy.reasons import Reason
 from protocol.events import Kind
 from testbed.building import Building, LaneRig
@@ -32,6 +33,10 @@ class Attempt:
     expected: str
     walks: bool = True
     """A granted person walks through; False: the scenario itself goes on from the open lane."""
+
+
+class IncidentError(Exception):
+    """What was to happen to the building did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +161,102 @@ class Script:
             self.qr_pass(staff, audience="daejeon-lobby"),
             Reason.WRONG_AUDIENCE,
         )
+        yield from self._passages(staff)
+        yield from self._lockdown(staff)
+        yield from self._fire(staff)
         yield from self._replay(staff)
         yield from self._revocation()
         yield from self._without_broker(staff)
         yield from self._killed(staff)
+
+    def _happens(self, ko: str, en: str, act: Act, *kinds: Kind) -> Incident:
+        """An incident that has to bring these events, in any order."""
+
+        async def act_and_see() -> None:
+            journal = self._building.journal
+            after = journal.last()
+            await act()
+            for kind in kinds:
+                await journal.wait_for(lambda event, kind=kind: event.kind is kind, after=after, timeout=10)  # type: ignore[misc]  # lambda default
+
+        return Incident(ko, en, act_and_see)
+
+    def _passages(self, staff: Phone) -> Iterator[Step]:
+        turnstile = self._lane("lane-1").turnstile
+        yield self._happens(
+            "한 사람이 신분증 없이 나감",
+            "somebody leaves, no credential asked",
+            lambda: _done(turnstile.leave()),
+            Kind.EGRESS_BUTTON,
+            Kind.PASSAGE_COMPLETED,
+        )
+        yield Attempt(
+            "직원, 뒤에 한 사람이 바짝 붙음",
+            "staff, somebody close behind",
+            "lane-1",
+            self.nfc(staff),
+            GRANTED,
+            walks=False,
+        )
+        yield self._happens(
+            "두 사람이 한 번에 들어옴",
+            "two walk in on one opening",
+            lambda: turnstile.walk_followed(Direction.IN),
+            Kind.ALARM_TAILGATE,
+            Kind.PASSAGE_COMPLETED,
+            Kind.ALARM_TAILGATE_CLEARED,
+        )
+        yield self._happens(
+            "차단기를 밀고 들어옴",
+            "somebody pushes through the barrier",
+            lambda: turnstile.force(Direction.IN),
+            Kind.ALARM_FORCED,
+            Kind.ALARM_FORCED_CLEARED,
+        )
+
+    def _lockdown(self, staff: Phone) -> Iterator[Step]:
+        rig = self._lane("lane-1")
+        yield self._happens(
+            "경비원이 봉쇄함", "the guard locks down", lambda: self._order("lockdown"), Kind.LOCKDOWN_ENTERED
+        )
+        yield Attempt("봉쇄 중 직원", "staff, during the lockdown", "lane-1", self.nfc(staff), Reason.LOCKDOWN)
+        yield self._happens(
+            "봉쇄 중에도 나갈 수 있음",
+            "the way out stays free",
+            lambda: _done(rig.turnstile.leave()),
+            Kind.PASSAGE_COMPLETED,
+        )
+        yield self._happens(
+            "경비원이 봉쇄를 해제함", "the guard releases", lambda: self._order("release"), Kind.LOCKDOWN_RELEASED
+        )
+
+    def _fire(self, staff: Phone) -> Iterator[Step]:
+        turnstile = self._lane("lane-1").turnstile
+
+        async def fire() -> None:
+            turnstile.set(LaneSignal.FIRE, True)
+            await turnstile.leave()
+
+        async def reset() -> None:
+            turnstile.set(LaneSignal.FIRE, False)
+            turnstile.set(LaneSignal.RESET, True)
+            turnstile.set(LaneSignal.RESET, False)
+
+        yield self._happens(
+            "화재 신호: 통로가 열리고 한 사람이 나감",
+            "fire: the lane is open, somebody leaves",
+            fire,
+            Kind.FIRE_ASSERTED,
+            Kind.PASSAGE_COMPLETED,
+        )
+        yield self._happens("현장에서 되돌림", "reset on the spot", reset, Kind.FIRE_CLEARED)
+        yield Attempt("화재 뒤 직원", "staff, after the fire", "lane-1", self.nfc(staff), GRANTED)
+
+    async def _order(self, verb: str) -> None:
+        """As `gwanmun guard VERB` on the gate."""
+        answer = await asyncio.to_thread(guard_cli.ask, self._building.guard_socket, {"verb": verb, "lane": "*"})
+        if any(why is not None for why in answer["results"].values()):
+            raise IncidentError(f"{verb}: {answer}")
 
     def _replay(self, staff: Phone) -> Iterator[Step]:
         camera = self._lane("lane-1").camera
@@ -239,6 +336,12 @@ class Script:
         )
         yield Attempt("재시작 뒤 NFC", "after the restart, NFC", "lane-1", self.nfc(staff), GRANTED)
         yield Attempt("재시작 뒤 QR+블루투스", "after the restart, QR then BLE", "lane-1", self.qr_ble(staff), GRANTED)
+
+
+async def _done(walk: Awaitable[bool]) -> None:
+    """Wait for a walk. Raises IncidentError when the barrier stayed shut."""
+    if not await walk:
+        raise IncidentError("the barrier stayed shut")
 
 
 def script(building: Building, crowd: Crowd, decided: Callable[[], Awaitable[None]]) -> Iterator[Step]:

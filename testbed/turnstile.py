@@ -203,6 +203,40 @@ class Turnstile:
         beams = ENTRY if direction is Direction.IN else ENTRY[::-1]
         await self._tread((beams[0], beams[1], beams[0]) if self.open(direction) else beams[:1])
 
+    async def leave(self, patience: float = 3.0) -> bool:
+        """One person comes from inside, waits before the barrier until it opens, and leaves. False: it stayed shut."""
+        inside, line, outside = ENTRY[::-1]
+        self.set(inside, True)
+        try:
+            await self.until(lambda: self.open(Direction.OUT), patience)
+        except TimeoutError:
+            self.set(inside, False)
+            return False
+        await self._tread((inside, line, outside))
+        self._lock(Direction.OUT)
+        return True
+
+    async def walk_followed(self, direction: Direction) -> None:
+        """One person walks through and another slips in close behind, on the same opening."""
+        near, line, far = ENTRY if direction is Direction.IN else ENTRY[::-1]
+        for signal, active in (
+            (near, True),
+            (line, True),
+            (near, False),
+            (far, True),
+            (line, False),
+            (near, True),  # the second one, while the first has not left
+            (line, True),
+            (near, False),
+            (far, False),
+            (far, True),
+            (line, False),
+            (far, False),
+        ):
+            self.set(signal, active)
+            await asyncio.sleep(self.step * 2)
+        self._lock(direction)
+
     async def play(self, actors: Sequence[Actor], lane: LaneType = LaneType.SPEED_GATE) -> int:
         """People of testbed.person pass in real time, at the pace of `step`. Gives how many got through."""
         loop = asyncio.get_running_loop()
