@@ -17,6 +17,7 @@ from gate_agent.zone.facts import (
     ZoneSettings,
 )
 from gate_agent.zone.keys import FileZoneKeys, ZoneKeys, write_keys
+from gate_agent.zone.link import ZoneLink
 from gate_agent.zone.state import ZoneState
 from gate_agent.zone.store import ZoneStoreError
 
@@ -32,6 +33,7 @@ __all__ = [
     "Moment",
     "Outgoing",
     "ZoneKeys",
+    "ZoneLink",
     "ZoneSettings",
     "ZoneState",
     "ZoneStoreError",

@@ -53,6 +53,8 @@ class Exchange:
         self._digest_due = self._digest_at = -math.inf
         self._ask_after = -math.inf
         self._asked: bytes | None = None
+        self._differed: dict[bytes, int] = {}
+        """Shares in which each other gate's last comparison differed."""
         self._count_due = False
         self.marks = PassMarks()
         self._used_twice = 0
@@ -72,18 +74,20 @@ class Exchange:
     def link_up(self, now: Moment) -> None:
         self._linked_at, self._agreed = now.mono, False
         self._ask_after = self._digest_due = -math.inf
-        for period, ledger in self._ledgers.items():
-            for each in ledger.reservations():
-                if each.own and each.inward and each.until > now.ms:
-                    self._add(period, wire.Reserve(each.tag, each.ref, each.until))
-        self._tell_marks(now)
+        self._differed.clear()
+        self._tell_short_lived(now)
 
     def link_down(self) -> None:
         self._linked_at = None
         self._queue.clear()
         self._answers.clear()
 
-    def _tell_marks(self, now: Moment) -> None:
+    def _tell_short_lived(self, now: Moment) -> None:
+        """What no comparison brings: this gate's reservations and used passes, to whoever has missed them."""
+        for period, ledger in self._ledgers.items():
+            for each in ledger.reservations():
+                if each.own and each.inward and each.until > now.ms:
+                    self._add(period, wire.Reserve(each.tag, each.ref, each.until))
         for used in self.marks.own(now.ms):
             self._add(self._period, used)
 
@@ -148,7 +152,7 @@ class Exchange:
     def _add_digest(self, now: Moment) -> None:
         self._digest_at, self._digest_due = now.mono, now.mono + Limits.DIGEST_S
         for period, ledger in self._ledgers.items():
-            self._add(period, wire.Digest(ledger.floor, not self._agreed, ledger.hashes))
+            self._add(period, wire.Digest(ledger.floor, not self.settled(now), ledger.hashes))
         others = self._counts.others()
         for at in range(0, len(others), MAX_COUNT_ROWS):
             self._add(self._period, wire.Count(tuple(others[at : at + MAX_COUNT_ROWS])))
@@ -257,23 +261,33 @@ class Exchange:
         )
         if self._asked == origin:
             self._asked, self._ask_after = None, -math.inf
+        if digest.greeting and self._linked_at is not None and ledger.period == self._period:
+            self._tell_short_lived(now)
         if not different and ledger.floor == digest.floor:
             if ledger.period == self._period:
                 self._agreed = True
+            if ledger.period == self._period:
+                self._differed.pop(origin, None)
             if digest.greeting:
-                self._compare_soon(now)
-                self._tell_marks(now)
+                self._compare_soon(now, joining=True)
             return None
-        if different and self._ask_after <= now.mono and not ledger.full:
+        joining = digest.greeting or not self.settled(now)
+        # Among gates that have agreed before, a first difference is most often a message still on its way.
+        wanted = different if joining else different & self._differed.get(origin, 0)
+        if len(self._differed) >= MAX_SENDERS:
+            self._differed.clear()
+        self._differed[origin] = different
+        if wanted and self._ask_after <= now.mono and not ledger.full:
             self._asked, self._ask_after = origin, now.mono + Limits.ASK_S
-            self.send(ledger.period, wire.Ask(origin, different))
+            self.send(ledger.period, wire.Ask(origin, wanted))
         # The other one may lack something as well; and a question that could not be asked now comes up again.
-        self._compare_soon(now)
+        self._compare_soon(now, joining=joining)
         return None
 
-    def _compare_soon(self, now: Moment) -> None:
-        recent = now.mono - self._digest_at < Limits.ANSWER_S
-        self._digest_due = min(self._digest_due, now.mono + Limits.ASK_S if recent else -math.inf)
+    def _compare_soon(self, now: Moment, *, joining: bool) -> None:
+        apart, wait = (Limits.GREET_S, Limits.GREET_S) if joining else (Limits.ANSWER_S, Limits.ASK_S)
+        recent = now.mono - self._digest_at < apart
+        self._digest_due = min(self._digest_due, now.mono + wait if recent else -math.inf)
 
     def _asked_for(self, period: int, wanted: int, now: Moment) -> None:
         if self._linked_at is None:

@@ -157,6 +157,8 @@ class Limits:
     """Between two comparisons that nothing has caused."""
     ANSWER_S = 2.0
     """The same share of the tags is not sent again sooner, nor a comparison in answer to one."""
+    GREET_S = 0.25
+    """The same while a gate joins: it waits for the answer."""
     ASK_S = 5.0
     """One question at a time: a new one after an answer or after this long."""
     SETTLE_S = 10.0

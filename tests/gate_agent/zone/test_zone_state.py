@@ -17,6 +17,8 @@ from protocol import topics
 from tests.gate_agent.zone.network import IN, OUT, PERIOD, SITE, START, ZONE, Keys, Network, handle
 
 Make = Callable[..., Network]
+MARK = b"m" * 32
+"""The single-use mark of a QR pass."""
 
 
 # One gate.
@@ -226,6 +228,46 @@ def test_a_gate_is_cut_off_from_its_start_until_it_has_heard_the_others(make: Ma
     assert net.find("g2", 1).fact is Fact.CLEAR, "no need to wait: the other one agrees"
 
 
+def test_a_gate_that_joins_is_told_who_is_entering_elsewhere_and_which_passes_are_used(make: Make) -> None:
+    net = make()
+    net.cut("g2")
+    net.wait(5)
+    net.reserve("g1", 1)
+    net["g1"].use_pass(ZONE, MARK, START + timedelta(seconds=net.elapsed + 60), net.now())
+    net.walk("g1", 2)
+    net.drain()
+    net.join("g2")
+    net.drain()
+    assert net.find("g2", 1) == Finding(Fact.INSIDE, Fact.INSIDE)
+    assert net["g2"].pass_used(ZONE, MARK, net.now())
+
+
+def test_a_message_lost_while_all_are_joined_is_made_up_for_within_a_minute(make: Make) -> None:
+    net = make("g1", "g2", "g3")
+    net.walk("g1", 1)
+    net.send()
+    net.flights.clear()
+    for _ in range(60):
+        net.drain()
+        net.wait(1)
+    assert net.facts(1) == {Fact.INSIDE}
+    assert {net[name].occupancy(ZONE, net.now()) for name in net.gates} == {1}
+
+
+def test_gates_that_cannot_come_to_agree_do_not_talk_without_end(make: Make) -> None:
+    net = make("g1", "g2", max_tags=1)
+    net.cut()
+    net.walk("g1", 1)
+    net.walk("g2", 2)
+    net.join()
+    before = len(net.seen)
+    for _ in range(60):
+        net.drain()
+        net.wait(1)
+    assert len(net.seen) - before < 200
+    assert not net["g1"].cut_off(ZONE, net.now())
+
+
 def test_healing_gives_both_sides_what_they_missed_and_reports_each_double_entry_once(make: Make) -> None:
     net = make("g1", "g2", "g3")
     net.cut("g1")
@@ -337,8 +379,6 @@ def test_a_forgiven_zone_knows_nobody_at_any_gate_and_keeps_its_count(make: Make
 
 
 # QR passes, each good for one lane of the zone.
-
-MARK = b"m" * 32
 
 
 def test_a_pass_used_at_one_gate_is_used_at_all_until_it_is_stale(make: Make) -> None:
