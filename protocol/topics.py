@@ -10,6 +10,9 @@ ALL = "all"
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """Site and gate names: they stand in topics, file names and certificate common names."""
 
+ZONE = re.compile(r"[\w.-]{1,64}")
+"""Zone names as the rules document has them (policy.reading); none of these characters means anything in a topic."""
+
 
 def event(site: str, gate: str) -> str:
     """Gate writes, QoS 1, not retained: one journal record."""
@@ -52,7 +55,7 @@ def zone_tag_of(topic: str) -> tuple[str, str, str]:
     if len(parts) != 7 or "/".join(parts[:2]) != ROOT or (parts[4], parts[6]) != ("zone", "tag"):
         raise ValueError("not a zone topic of this product")
     site, gate, zone = parts[2], parts[3], parts[5]
-    if not all(ID.fullmatch(each) for each in (site, gate, zone)):
+    if not (ID.fullmatch(site) and ID.fullmatch(gate) and ZONE.fullmatch(zone)):
         raise ValueError("not a zone topic of this product")
     return site, gate, zone
 

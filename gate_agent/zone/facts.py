@@ -34,6 +34,13 @@ class Finding:
     forgiven: bool = False
     """A guard has forgiven the next entry at this lane: both facts are CLEAR for that."""
 
+    def under(self, *, local_counts: bool) -> Fact:
+        """The one fact for the decision. Where the zone lets local knowledge count while cut off, what this gate has against
+        the person; CUT_OFF where it has nothing."""
+        if self.fact is Fact.CUT_OFF and local_counts and self.local is not Fact.CLEAR:
+            return self.local
+        return self.fact
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:

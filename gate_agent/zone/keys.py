@@ -75,7 +75,7 @@ def _read(path: Path) -> Mapping[tuple[str, int], bytes]:
         zone, text = table.text("zone"), table.text("key")
         # Table has no dates; this is the only document that has one.
         begins = document["keys"][at].get("period")
-        if not topics.ID.fullmatch(zone):
+        if not topics.ZONE.fullmatch(zone):
             raise table.error("zone", "구역 이름이 있어야 합니다", "a zone's name is expected")
         if not isinstance(begins, date) or isinstance(begins, datetime):
             raise table.error("period", "날짜(예: 2026-11-24)가 있어야 합니다", "a date such as 2026-11-24 is expected")
@@ -90,7 +90,8 @@ def _read(path: Path) -> Mapping[tuple[str, int], bytes]:
 
 
 def write_keys(path: Path, keys: Mapping[tuple[str, int], bytes]) -> None:
-    """Write the file whole, mode 0600 from the first byte, in one step. Raises OSError, or ValueError for a key of another size.
+    """Write the file whole, mode 0600 from the first byte, in one step. Raises OSError, or ValueError for a key of another
+    size or a name that is none.
 
     Whoever leaves out the periods that are over ends what their tags could be tested with.
     """
@@ -98,6 +99,8 @@ def write_keys(path: Path, keys: Mapping[tuple[str, int], bytes]) -> None:
     for (zone, period), key in sorted(keys.items()):
         if len(key) != KEY_BYTES:
             raise ValueError("a zone key of 32 bytes is expected")
+        if not topics.ZONE.fullmatch(zone):
+            raise ValueError("a zone's name is expected")
         blocks.append(f'[[keys]]\nzone = "{zone}"\nperiod = {date.fromordinal(period)}\nkey = "{key.hex()}"\n')
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)

@@ -51,7 +51,7 @@ class ZoneState:
         self._dropped: Counter[Drop] = Counter()
         try:
             for settings in zones:
-                if not topics.ID.fullmatch(settings.zone):
+                if not topics.ZONE.fullmatch(settings.zone):
                     raise ValueError(f"{settings.zone}: not a name that can stand in a topic")
                 self._members[settings.zone] = self._load(settings, keys, random_bytes, now)
             if self._store.keep_zones(list(self._members)):

@@ -173,6 +173,7 @@ def test_whatever_opens_is_read_or_refused_and_read_means_the_same_bytes(kind: i
 
 def test_only_its_topic_is_taken_for_one() -> None:
     assert topics.zone_tag_of(TOPIC) == ("hq", "gate-1", "lobby")
+    assert topics.zone_tag_of(topics.zone_tag("hq", "gate-1", "본관_1.층")) == ("hq", "gate-1", "본관_1.층")
     for topic in (
         topics.event("hq", "gate-1"),
         TOPIC + "/x",

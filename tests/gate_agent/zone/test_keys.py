@@ -11,7 +11,12 @@ from gate_agent.zone import FileZoneKeys, write_keys
 from protocol.toml import ConfigError
 
 DAY = date(2026, 11, 24).toordinal()
-KEYS = {("hq-1f", DAY): bytes(32), ("hq-1f", DAY + 1): bytes(range(32)), ("annex", DAY): b"\xff" * 32}
+KEYS = {
+    ("hq-1f", DAY): bytes(32),
+    ("본관_1.층", DAY): b"\x01" * 32,
+    ("hq-1f", DAY + 1): bytes(range(32)),
+    ("annex", DAY): b"\xff" * 32,
+}
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -103,6 +108,11 @@ def test_a_key_of_another_length_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="32"):
         write_keys(path, {("hq-1f", DAY): bytes(16)})
     assert not path.exists()
+
+
+def test_a_name_that_is_none_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name"):
+        write_keys(tmp_path / "zone-keys.toml", {('x"\n', DAY): bytes(32)})
 
 
 def test_no_key_stands_in_a_representation(tmp_path: Path) -> None:

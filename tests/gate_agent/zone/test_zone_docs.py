@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gate_agent.zone import Drop, Fact, FileZoneKeys, ZoneSettings
 from gate_agent.zone.facts import Limits
+from policy.situation import AntiPassbackFinding
 from protocol import topics, zone
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "antipassback.md").read_text(encoding="utf-8")
@@ -45,3 +46,7 @@ def test_the_documented_key_file_is_one(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
     assert FileZoneKeys(path).key("hq-1f", period) == b"\x0f" * 32
+
+
+def test_the_answers_are_the_ones_the_rules_decide_with() -> None:
+    assert [each.value for each in Fact] == [each.value for each in AntiPassbackFinding]

@@ -214,6 +214,21 @@ def test_cut_off_is_told_after_the_bound_with_what_the_gate_knows_alone(make: Ma
     assert net.gates["g1"].flags == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("finding", "soft", "local"),
+    [
+        (Finding(Fact.CUT_OFF, Fact.INSIDE), Fact.CUT_OFF, Fact.INSIDE),
+        (Finding(Fact.CUT_OFF, Fact.RECENT), Fact.CUT_OFF, Fact.RECENT),
+        (Finding(Fact.CUT_OFF, Fact.CLEAR), Fact.CUT_OFF, Fact.CUT_OFF),
+        (Finding(Fact.INSIDE, Fact.INSIDE), Fact.INSIDE, Fact.INSIDE),
+        (Finding(Fact.CLEAR, Fact.CLEAR), Fact.CLEAR, Fact.CLEAR),
+    ],
+)
+def test_local_knowledge_counts_only_where_the_zone_says_so(finding: Finding, soft: Fact, local: Fact) -> None:
+    assert finding.under(local_counts=False) is soft
+    assert finding.under(local_counts=True) is local
+
+
 def test_a_gate_is_cut_off_from_its_start_until_it_has_heard_the_others(make: Make) -> None:
     net = make("g1", "g2", settled=False)
     net.tick()
@@ -826,7 +841,7 @@ def test_settings_of_a_zone_that_cannot_stand_in_a_topic_are_refused(tmp_path: P
             tmp_path / "zone.sqlite",
             site=SITE,
             gate="g1",
-            zones=[ZoneSettings("로비/+")],
+            zones=[ZoneSettings("로비/1층")],
             keys=Keys(),
             random_bytes=bytes,
             now=Moment(START, 0.0),
