@@ -118,6 +118,9 @@ _SIDE = {LaneSignal.BEAM_A: Direction.IN, LaneSignal.BEAM_B: Direction.OUT}
 """Where a passage of that direction begins."""
 
 
+_BEAMS = (LaneSignal.BEAM_A, LaneSignal.BEAM_M, LaneSignal.BEAM_B, LaneSignal.BEAM_LOW)
+
+
 class SpeedGate:
     """Three beams across the lane. A body breaks near, line, far in this order and frees them in the same.
 
@@ -135,13 +138,15 @@ class SpeedGate:
         self._last_fallen: LaneSignal | None = None
         self._settles_at: float | None = None
         self._crawls_at: float | None = None
+        self._passage: Direction | None = None
+        """Of the passage under way when the low beam was broken."""
 
     def _is(self, signal: LaneSignal) -> bool:
         return self._active.get(signal, False)
 
     @property
     def _broken(self) -> bool:
-        return self._is(LaneSignal.BEAM_A) or self._is(LaneSignal.BEAM_M) or self._is(LaneSignal.BEAM_B)
+        return any(self._is(beam) for beam in _BEAMS)
 
     @property
     def crossing(self) -> bool:
@@ -153,7 +158,7 @@ class SpeedGate:
 
     @property
     def at_rest(self) -> bool:
-        quiet = not self._broken and not self._is(LaneSignal.BEAM_LOW) and self._settles_at is None
+        quiet = not self._broken and self._settles_at is None
         return quiet and not self._is(LaneSignal.CONTACT)
 
     @property
@@ -171,8 +176,9 @@ class SpeedGate:
             case LaneSignal.BEAM_M:
                 return self._line_rises(passage) if active else self._falls(signal, at)
             case LaneSignal.BEAM_LOW:
+                self._passage = passage
                 self._crawls_at = at + self._crawl_s if active and not self._is(LaneSignal.BEAM_M) else None
-                return () if active else self._rest()
+                return () if active else self._falls(signal, at)
             case LaneSignal.CONTACT:
                 return (Seen(Word.OPENED),) if active else self._rest()
             case _:
@@ -226,6 +232,9 @@ class SpeedGate:
         found: list[Seen] = []
         if self._crawls_at is not None and at >= self._crawls_at:
             self._crawls_at = None
+            # Under the beams, and over the line all the same: whoever was granted counts when the low beam is whole again.
+            self._entered = self._entered or self._passage
+            self._over_line += 1
             found.append(Seen(Word.CRAWL))
         if self._settles_at is not None and at >= self._settles_at:
             self._settles_at = None

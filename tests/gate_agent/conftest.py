@@ -133,6 +133,10 @@ def clock_facts(clock: FakeClock) -> TimeFacts:
     return TimeFacts(clock.now(), ClockQuality.SYNCED, 10, Detail.NONE, NOW, clock.monotonic(), 0.0)
 
 
+async def nobody_listens(_topic: str, _payload: bytes) -> bool:
+    return True
+
+
 class DailyKeys:
     """A zone key for each period, the same at every gate of a test."""
 
@@ -295,6 +299,7 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         background=background,
     )
     await trust.load_first()
+    zones.start(nobody_listens)
     services = Services(
         clock=clock,
         journal=journal,

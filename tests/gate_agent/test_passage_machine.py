@@ -292,6 +292,17 @@ def test_the_low_beam_alone_is_somebody_crawling_and_a_shoe_is_not() -> None:
     assert (rig.effects, rig.state) == ([Effect.CRAWL], State.INTRUSION)
 
 
+def test_whoever_was_granted_and_crawls_counts_and_raises_no_alarm() -> None:
+    rig = Rig.booted()
+    rig.grant("a1")
+    rig.set(LaneSignal.BEAM_LOW, True)
+    rig.wait(2)
+    rig.set(LaneSignal.BEAM_LOW, False)
+    rig.wait(1)
+    assert rig.of(Effect.COMPLETED) == [Happening(Effect.COMPLETED, IN, "a1")]
+    assert rig.state is State.SECURED
+
+
 # Leaving.
 
 

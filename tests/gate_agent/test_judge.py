@@ -1,0 +1,367 @@
+"""Decisions at a lane that need more than the presentation: who is inside, who comes second, who waits, what time it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from drivers.ports import Direction, DriverError, LinkTimeoutError
+from gate_agent import denylist, visits
+from gate_agent.devices import Supervised
+from gate_agent.judge import Judge
+from gate_agent.lane import Lane
+from gate_agent.passage import Effect, State, Verb
+from gate_agent.timekeeping import Detail
+from gate_agent.trust import Signers, TrustCache
+from gate_agent.zone import Fact, Finding
+from policy.reasons import Reason
+from policy.situation import ClockQuality, Visit
+from protocol.backoff import Backoff
+from protocol.events import Kind
+from testbed.authority import canary_person
+from testbed.phone.wallet import Held
+from tests.conftest import NOW
+from tests.gate_agent.conftest import POLICY, Bench, clock_facts
+
+OUT = """
+[points.lobby-out]
+direction = "exit"
+from = "lobby"
+to = "outside"
+entrance_group = "hall"
+"""
+ANTIPASSBACK = POLICY + OUT + '[zones.lobby.antipassback]\nmode = "hard"\n'
+
+
+async def use(bench: Bench, policy: str) -> None:
+    """Other rules, one version on."""
+    path = bench.folder / "policy.toml"
+    await asyncio.to_thread(path.write_text, policy.replace("version = 7", "version = 8"))
+    await bench.trust.reload()
+    assert bench.trust.current.policy.version == 8
+
+
+def holder(bench: Bench, card_type: str = "staff", access_class: str = "general") -> Held:
+    person = canary_person(os.urandom, agency_code="1741000", card_type=card_type, access_class=access_class)
+    key = ec.generate_private_key(ec.SECP256R1())
+    credential, _ = bench.world.authority.issue(key.public_key(), person, now=NOW)
+    return Held(credential, key)
+
+
+async def notes(bench: Bench) -> list[str]:
+    return (await bench.records())[-2].data["notes"]  # the grant; the opening comes after it
+
+
+# Anti-passback.
+
+
+async def test_the_handle_is_asked_for_only_where_the_zone_remembers_who_is_inside(bench: Bench) -> None:
+    await bench.present(holder(bench))
+    bench.walk()
+    await use(bench, ANTIPASSBACK)
+    await bench.present(holder(bench))
+    asked = [request.doc_requests[0].items.elements["kr.go.civilservant.1"] for request in bench.requests]
+    assert ["holder_handle" in names for names in asked] == [False, True]
+
+
+async def test_who_is_inside_may_not_enter_again_until_a_guard_forgives(bench: Bench) -> None:
+    await use(bench, ANTIPASSBACK)
+    one, zones = holder(bench), bench.services.judge.zones
+    zones.on_link(True)
+    bench.timers.advance(20)  # alone at its zone: knows what there is to know
+    await bench.present(one)
+    bench.walk()
+    zones.ended(Effect.COMPLETED, (await bench.records())[-1].data["attempt"], "outside", "lobby")
+    await bench.present(one)
+    await bench.present(holder(bench))
+    bench.walk()
+    assert zones.forgive_lane("lobby", "hall-in")
+    await bench.present(one)
+    assert await bench.reasons() == ["granted", Reason.ANTIPASSBACK_HARD, "granted", "granted"]
+
+
+async def test_a_passage_not_taken_leaves_nobody_inside(bench: Bench) -> None:
+    await use(bench, ANTIPASSBACK)
+    one, zones = holder(bench), bench.services.judge.zones
+    zones.on_link(True)
+    bench.timers.advance(20)
+    await bench.present(one)
+    bench.timers.advance(6)
+    zones.ended(Effect.NOT_TAKEN, (await bench.records())[-1].data["attempt"], "outside", "lobby")
+    await bench.present(one)
+    assert await bench.reasons() == ["granted", "granted"]
+
+
+async def test_a_gate_that_cannot_hear_the_others_says_so_and_goes_by_the_zones_rule(bench: Bench) -> None:
+    await use(bench, ANTIPASSBACK)
+    bench.timers.advance(60)
+    await bench.present(holder(bench))
+    assert await notes(bench) == ["cut_off_soft"]
+    bench.walk()
+    await use(bench, ANTIPASSBACK.replace('mode = "hard"', 'mode = "hard"\ncut_off = "refuse"'))
+    await bench.present(holder(bench))
+    assert await bench.reasons() == ["granted", Reason.ANTIPASSBACK_CUT_OFF]
+
+
+async def test_another_lane_that_was_faster_is_found_before_anything_is_recorded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await use(bench, ANTIPASSBACK)
+    inside = Finding(Fact.INSIDE, Fact.INSIDE)
+    monkeypatch.setattr(bench.services.judge.zones, "reserve", lambda *_: inside)
+    await bench.present(holder(bench))
+    assert await bench.reasons() == [Reason.ANTIPASSBACK_HARD]
+    assert not bench.hardware.pulses
+
+
+async def test_a_grant_that_is_not_recorded_leaves_no_reservation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await use(bench, ANTIPASSBACK)
+    freed: list[str] = []
+    monkeypatch.setattr(bench.services.judge.zones, "free", freed.append)
+
+    async def fails(*_args: Any, **_more: Any) -> None:
+        raise OSError("disk gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, "append", fails)
+        await bench.present(holder(bench))
+    assert len(freed) == 1
+    assert not bench.hardware.pulses
+
+
+async def test_a_full_zone_takes_nobody_more(bench: Bench) -> None:
+    await use(bench, (POLICY + OUT).replace("[zones.lobby]\n", "[zones.lobby]\noccupancy_limit = 1\n"))
+    zones = bench.services.judge.zones
+    zones.on_link(True)
+    bench.timers.advance(20)
+    await bench.present(holder(bench))
+    bench.walk()
+    zones.ended(Effect.COMPLETED, None, "outside", "lobby")
+    await bench.present(holder(bench))
+    zones.ended(Effect.COMPLETED, None, "lobby", "outside")
+    await bench.present(holder(bench))
+    assert await bench.reasons() == ["granted", Reason.OCCUPANCY_UPPER, "granted"]
+
+
+# Two people, and a host before a guest.
+
+TWO = POLICY + "[zones.lobby.two_person]\nwithin_s = 5\n"
+
+
+async def test_two_different_people_open_together_and_pass_one_after_the_other(bench: Bench) -> None:
+    await use(bench, TWO)
+    await bench.present(holder(bench))
+    assert await bench.reasons() == []
+    assert not bench.hardware.pulses
+    await bench.present(holder(bench))
+    assert await bench.reasons() == ["granted", "granted"]
+    bench.walk()
+    await bench.services.background.finish(5)
+    bench.walk()
+    await bench.services.background.finish(5)
+    kinds = await bench.kinds()
+    assert kinds.count(Kind.PASSAGE_COMPLETED) == kinds.count(Kind.LANE_OPENED) == 2
+    assert bench.lane.state is State.SECURED
+
+
+async def test_one_person_twice_is_not_two(bench: Bench) -> None:
+    await use(bench, TWO)
+    one = holder(bench)
+    await bench.present(one)
+    await bench.present(one)
+    assert await bench.reasons() == [Reason.SECOND_PERSON_MISSING]
+    assert not bench.hardware.pulses
+
+
+async def test_a_second_person_who_does_not_come_is_one_refusal_of_the_first(bench: Bench) -> None:
+    await use(bench, TWO)
+    await bench.present(holder(bench))
+    bench.timers.advance(5.1)
+    await bench.present(holder(bench))
+    bench.timers.advance(5.1)
+    assert await bench.reasons() == [Reason.SECOND_PERSON_MISSING, Reason.SECOND_PERSON_MISSING]
+
+
+ESCORT = POLICY + '[zones.lobby.escort]\nguests = ["contractor"]\nhosts = ["staff"]\nwithin_s = 30\n'
+
+
+async def test_a_guest_passes_after_a_host_and_not_before(bench: Bench) -> None:
+    await use(bench, ESCORT)
+    await bench.present(holder(bench, "contractor"))
+    await bench.present(holder(bench, "staff"))
+    bench.walk()
+    await bench.present(holder(bench, "contractor"))
+    bench.walk()
+    await bench.present(holder(bench, "contractor"))
+    assert await bench.reasons() == [Reason.ESCORT_MISSING, "granted", "granted", Reason.ESCORT_MISSING]
+    (bound,) = [event for event in await bench.records() if event.kind is Kind.ESCORT_BOUND]
+    assert bound.data["point"] == "lobby-in"
+
+
+# A second factor.
+
+
+class FakeFactor:
+    def __init__(self, answer: bool | Exception) -> None:
+        self.answer, self.asked = answer, list[tuple[str, str, float]]()
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def confirm(self, attempt: str, lane: str, timeout: float) -> bool:
+        self.asked.append((attempt, lane, timeout))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def with_factor(bench: Bench, answer: bool | Exception) -> FakeFactor:
+    await use(bench, POLICY.replace("[zones.lobby]\n", "[zones.lobby]\nfactors = 2\nsecond_factor_s = 7\n"))
+    device = FakeFactor(answer)
+    factor: Supervised[Any] = Supervised(
+        device, "factor.hall", clock=bench.clock, backoff=Backoff(1, 30, Random(1)), report=lambda name, up, why: None
+    )
+    await factor._start()
+    bench.lane = Lane(
+        bench.lane.settings,
+        replace(bench.ports, factor=factor),
+        bench.lane.barrier,
+        bench.services,
+        call_later=bench.timers.call_later,
+    )
+    return device
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (True, "granted"),
+        (False, Reason.SECOND_FACTOR_FAILED),
+        (LinkTimeoutError("nobody looked"), Reason.SECOND_FACTOR_TIMEOUT),
+        (DriverError("gone"), Reason.SECOND_FACTOR_MISSING),
+    ],
+)
+async def test_a_second_factor_is_asked_with_the_attempt_and_has_its_own_reasons(
+    bench: Bench, answer: bool | Exception, outcome: str
+) -> None:
+    device = await with_factor(bench, answer)
+    await bench.present(holder(bench))
+    assert await bench.reasons() == [outcome]
+    decided = next(event for event in await bench.records() if event.kind in {Kind.ACCESS_GRANTED, Kind.ACCESS_DENIED})
+    assert device.asked == [(decided.data["attempt"], "hall-in", 7.0)]
+
+
+async def test_a_zone_that_wants_a_second_factor_refuses_where_there_is_no_device(bench: Bench) -> None:
+    await use(bench, POLICY.replace("[zones.lobby]\n", "[zones.lobby]\nfactors = 2\n"))
+    await bench.present(holder(bench))
+    assert await bench.reasons() == [Reason.SECOND_FACTOR_MISSING]
+
+
+# Time, lockdown, lists.
+
+
+def clocked(bench: Bench, **facts: Any) -> None:
+    judge = bench.services.judge
+    judge._time_facts = lambda: replace(clock_facts(bench.clock), **facts)
+
+
+async def test_an_unset_clock_refuses_or_is_given_a_grace_that_the_event_tells(bench: Bench) -> None:
+    clocked(bench, quality=ClockQuality.UNSET, error_ms=None, detail=Detail.NEVER_SET, since_boot_s=30.0)
+    await bench.present(holder(bench))
+    await use(bench, POLICY.replace("[zones.lobby]\n", "[zones.lobby]\nclock_grace_min = 1\n"))
+    await bench.present(holder(bench))
+    assert await bench.reasons() == [Reason.CLOCK_UNSET, "granted"]
+    granted = (await bench.records())[-2].data
+    assert (granted["notes"], granted["clk"]) == (["clock_grace"], {"q": "unset"})
+
+
+async def test_a_decision_near_the_edge_of_the_hours_says_so(bench: Bench) -> None:
+    bench.clock.elapsed = 2 * 3600 - 60  # 19:59 in Seoul
+    clocked(bench, error_ms=90_000)
+    await bench.present(holder(bench))
+    assert await notes(bench) == ["near_edge"]
+    assert (await bench.records())[-2].data["clk"] == {"q": "synced", "err_ms": 90_000}
+
+
+RESPONDERS = POLICY + '[zones.lobby.responders]\ncard_types = ["duty"]\nup_to_level = 2\n'
+
+
+@pytest.mark.parametrize(("level", "outcome"), [(2, "granted"), (3, Reason.LOCKDOWN)])
+async def test_a_responder_passes_a_lockdown_up_to_the_zones_level(bench: Bench, level: int, outcome: str) -> None:
+    await use(bench, RESPONDERS)
+    await bench.lane.barrier.order(Verb.LOCKDOWN, level=level)
+    await bench.present(holder(bench, "staff"))
+    await bench.present(holder(bench, "duty"))
+    assert await bench.reasons() == [Reason.LOCKDOWN, outcome]
+    if outcome == "granted":
+        assert await notes(bench) == ["exempt"]
+        assert bench.hardware.pulses == [(Direction.IN, 300)]
+
+
+async def signed(bench: Bench, signers: Callable[[Any], Signers]) -> ec.EllipticCurvePrivateKey:
+    """A trust cache that takes lists of a new key; the lane uses it from here."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    cache = TrustCache(
+        bench.folder / "trust",
+        bench.folder / "policy.toml",
+        list_key=bench.world.authority.list_key,
+        points={"lobby-in"},
+        clock=bench.clock,
+        report=bench.journal.note,
+        signers=signers(key.public_key()),
+    )
+    await cache.load_first()
+    bench.services = replace(bench.services, trust=cache)
+    bench.lane._services = bench.services
+    bench.trust = cache
+    return key
+
+
+async def test_a_lost_phone_is_refused_by_the_deny_list_and_no_event_says_which(bench: Bench) -> None:
+    key = await signed(bench, lambda public: Signers(deny=public))
+    lost, other = holder(bench), holder(bench)
+    entry = denylist.key_entry(lost.device_key.public_key())
+    raw = denylist.build([entry], version=1, date=NOW, key=key)
+    await asyncio.to_thread((bench.folder / "trust" / denylist.FILE).write_bytes, raw)
+    await bench.trust.reload()
+    await bench.present(lost)
+    await bench.present(other)
+    assert await bench.reasons() == [Reason.DENIED_LIST, "granted"]
+    everything = b"".join(event.raw for event in await bench.records())
+    assert entry.hex().encode() not in everything
+
+
+async def test_a_visitor_enters_on_a_visit_in_its_time_and_zone(bench: Bench) -> None:
+    key = await signed(bench, lambda public: Signers(visit=public))
+    await use(bench, POLICY.replace("[zones.lobby]\n", '[zones.lobby]\nvisit_card_types = ["visitor"]\n'))
+    visitor = holder(bench, "visitor")
+    await bench.present(visitor)
+    record = visits.Record(
+        denylist.key_entry(visitor.device_key.public_key()),
+        Visit(frozenset({"lobby"}), NOW, NOW + timedelta(hours=1), host_required=False),
+    )
+    folder = bench.folder / "trust" / visits.FOLDER
+    await asyncio.to_thread(folder.mkdir)
+    await asyncio.to_thread((folder / "1.cose").write_bytes, visits.build(record, key))
+    await bench.trust.reload()
+    await bench.present(visitor)
+    assert await bench.reasons() == [Reason.VISIT_MISSING, "granted"]
+
+
+def test_a_judge_takes_the_clocks_error_for_at_least_what_is_configured(bench: Bench) -> None:
+    judge: Judge = bench.services.judge
+    facts = clock_facts(bench.clock)
+    assert judge.error_s(facts) == 2
+    assert judge.error_s(replace(facts, error_ms=5000)) == 5
+    assert judge.error_s(replace(facts, error_ms=None)) == 2
