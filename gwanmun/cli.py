@@ -70,10 +70,10 @@ COMMANDS = (
     ),
     Command(
         "policy",
-        "policy.cli",
+        "gwanmun.policy_cli",
         "main",
         "gate",
-        "출입 규칙을 검사·설명·비교합니다 / check, explain and compare access rules",
+        "출입 규칙을 검사·설명·비교·서명합니다 / check, explain, compare and sign access rules",
         False,
     ),
     Command("phone", "testbed.phone_cli", "main", "testbed", "시험용 휴대전화 / a phone for demo and pilot", False),

@@ -44,21 +44,30 @@ _DAYS_KO = dict(zip(("mon", "tue", "wed", "thu", "fri", "sat", "sun"), "월화�
 
 
 def main(
-    argv: Sequence[str], out: TextIO | None = None, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    argv: Sequence[str],
+    out: TextIO | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    more: Sequence[Callable[[Any], argparse.ArgumentParser]] = (),
 ) -> int:
-    """Run one subcommand and give its exit status. `now`: the time that `explain` and `diff` take where none is given."""
-    arguments = _parser().parse_args(argv)
+    """Run one subcommand and give its exit status.
+
+    `now`: the time that `explain` and `diff` take where none is given. `more`: commands of others, each added to the
+    subparsers and given back; what one sets as `run` is called as those here are.
+    """
+    arguments = _parser(more).parse_args(argv)
     stream = out or sys.stdout
     try:
         status: int = arguments.run(arguments, stream, now)
-    except (PolicyError, OSError, _UsageError) as error:
+    except (PolicyError, OSError, UsageError) as error:
         for line in _lines(error):
             print(line, file=sys.stderr)  # noqa: T201  a command line prints
         return EXIT_USAGE
     return status
 
 
-class _UsageError(Exception):
+class UsageError(Exception):
+    """A wrong command line, said in both languages."""
+
     def __init__(self, ko: str, en: str) -> None:
         super().__init__(en)
         self.ko, self.en = ko, en
@@ -75,7 +84,7 @@ class _InFileError(PolicyError):
 def _lines(error: Exception) -> list[str]:
     if isinstance(error, _InFileError):
         return _problem_lines(error.file, error)
-    if isinstance(error, _UsageError):
+    if isinstance(error, UsageError):
         return [f"gwanmun policy: {error.ko}", f"gwanmun policy: {error.en}"]
     return [f"gwanmun policy: {error}"]
 
@@ -88,7 +97,7 @@ def _problem_lines(file: Path, error: PolicyError) -> list[str]:
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(more: Sequence[Callable[[Any], argparse.ArgumentParser]]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="gwanmun policy",
         description="출입 규칙을 검사하고, 설명하고, 비교합니다 / check, explain and compare access rules",
@@ -142,24 +151,26 @@ def _parser() -> argparse.ArgumentParser:
         "--days", type=int, default=HORIZON_DAYS, metavar="N", help=f"볼 날 수, 기본 {HORIZON_DAYS} / days to look at"
     )
     compare.set_defaults(run=_diff)
-    for command in (check, why, compare):
+    for command in (check, why, compare, *(add(commands) for add in more)):
         command.add_argument("--json", action="store_true", help="JSON으로 출력 / print JSON")
     return top
 
 
-def _load(path: Path) -> Policy:
+def read(path: Path) -> tuple[bytes, Policy]:
+    """A document's bytes and what they say. Raises OSError, or PolicyError with the file's name."""
     try:
         with path.open("rb") as file:
-            return parse(file.read(limits.MAX_DOCUMENT + 1))
+            raw = file.read(limits.MAX_DOCUMENT + 1)
+        return raw, parse(raw)
     except PolicyError as error:
         raise _InFileError(path, error) from error
 
 
-def _say(stream: TextIO, *lines: str) -> None:
+def say(stream: TextIO, *lines: str) -> None:
     stream.writelines(f"{line}\n" for line in lines)
 
 
-def _dump(stream: TextIO, value: Any) -> None:
+def dump(stream: TextIO, value: Any) -> None:
     stream.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
 
 
@@ -168,22 +179,22 @@ def _dump(stream: TextIO, value: Any) -> None:
 
 def _check(arguments: argparse.Namespace, stream: TextIO, _now: Callable[[], datetime]) -> int:
     try:
-        policy = _load(arguments.file)
+        policy = read(arguments.file)[1]
     except PolicyError as error:
         if arguments.json:
-            _dump(stream, {"usable": False, "problems": [asdict(problem) for problem in error.problems]})
+            dump(stream, {"usable": False, "problems": [asdict(problem) for problem in error.problems]})
         else:
-            _say(stream, *_problem_lines(arguments.file, error))
+            say(stream, *_problem_lines(arguments.file, error))
         return EXIT_NO
     if arguments.json:
         needs = {
             name: {"attributes": sorted(need.attributes), "holder_handle": need.holder_handle}
             for name, need in policy.needs.items()
         }
-        _dump(stream, {"usable": True, "version": policy.version, "requested": needs})
+        dump(stream, {"usable": True, "version": policy.version, "requested": needs})
         return EXIT_OK
     count = f"{len(policy.zones)} / {len(policy.points)} / {len(policy.profiles)} / {len(policy.schedules)}"
-    _say(
+    say(
         stream,
         f"쓸 수 있습니다. 버전 {policy.version}; 구역 / 출입점 / 프로필 / 시간표: {count}",
         f"Usable. Version {policy.version}; zones / access points / profiles / schedules: {count}",
@@ -191,7 +202,7 @@ def _check(arguments: argparse.Namespace, stream: TextIO, _now: Callable[[], dat
     )
     for name, need in policy.needs.items():
         asked = [*sorted(need.attributes), *(["holder_handle"] if need.holder_handle else [])]
-        _say(stream, f"  {name}: {', '.join(asked) or '-'}")
+        say(stream, f"  {name}: {', '.join(asked) or '-'}")
     return EXIT_OK
 
 
@@ -202,7 +213,7 @@ def _moment(text: str, policy: Policy) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise _UsageError(
+        raise UsageError(
             f"{text}: 2026-11-24T09:00 같은 시각이 있어야 합니다", f"{text}: a time such as 2026-11-24T09:00"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=policy.timezone)
@@ -214,7 +225,7 @@ def _attributes(text: str) -> Attributes:
         name, equals, value = part.partition("=")
         name = {"agency": "agency_code"}.get(name.strip(), name.strip())
         if not equals or name not in found:
-            raise _UsageError(
+            raise UsageError(
                 f"--attributes: {part!r}: 쓸 수 있는 이름: {', '.join(AXES)}",
                 f"--attributes: {part!r}: names are {', '.join(AXES)}",
             )
@@ -227,15 +238,15 @@ def _visit(text: str | None, policy: Policy) -> Visit | None:
         return None
     zone, *rest = text.split(",")
     if len(rest) not in (2, 3) or rest[2:] not in ([], ["host"]):
-        raise _UsageError("--visit ZONE,FROM,TO[,host]", "--visit ZONE,FROM,TO[,host]")
+        raise UsageError("--visit ZONE,FROM,TO[,host]", "--visit ZONE,FROM,TO[,host]")
     return Visit(frozenset({zone}), _moment(rest[0], policy), _moment(rest[1], policy), host_required=len(rest) > 2)
 
 
 def _explain(arguments: argparse.Namespace, stream: TextIO, now: Callable[[], datetime]) -> int:
-    policy = _load(arguments.file)
+    policy = read(arguments.file)[1]
     if arguments.point not in policy.points:
         listed = ", ".join(policy.points)
-        raise _UsageError(
+        raise UsageError(
             f"{arguments.point}: 모르는 출입점입니다. 있는 것: {listed}",
             f"{arguments.point}: no such access point; there are: {listed}",
         )
@@ -254,7 +265,7 @@ def _explain(arguments: argparse.Namespace, stream: TextIO, now: Callable[[], da
     )
     found = explain(policy, arguments.point, _attributes(arguments.attributes), situation)
     if arguments.json:
-        _dump(stream, _explanation(found))
+        dump(stream, _explanation(found))
     else:
         _print_explanation(stream, policy, arguments.point, found)
     return EXIT_OK if found.decision.granted else EXIT_NO
@@ -277,50 +288,46 @@ def _explanation(found: Explanation) -> dict[str, Any]:
 
 def _print_explanation(stream: TextIO, policy: Policy, point: str, found: Explanation) -> None:
     if policy.points[point].direction is Direction.EXIT:
-        _say(stream, "나가는 곳입니다. 나가는 사람은 막지 않습니다.", "An exit. Nobody is kept from leaving.")
+        say(stream, "나가는 곳입니다. 나가는 사람은 막지 않습니다.", "An exit. Nobody is kept from leaving.")
     for number, step in enumerate(found.steps, 1):
         ko, en = _STATES[step.state]
-        _say(stream, f"{number:2} {step.rule.ko} · {step.rule.en}: {ko} · {en}")
+        say(stream, f"{number:2} {step.rule.ko} · {step.rule.en}: {ko} · {en}")
         if step.detail_ko:
             same = step.detail_ko == step.detail_en
-            _say(
-                stream, *(f"     {text}" for text in ((step.detail_ko,) if same else (step.detail_ko, step.detail_en)))
-            )
+            say(stream, *(f"     {text}" for text in ((step.detail_ko,) if same else (step.detail_ko, step.detail_en))))
     decision = found.decision
     if decision.reason is not None:
         words = WORDING[decision.reason]
-        _say(stream, f"거절 · refused: {decision.reason}")
+        say(stream, f"거절 · refused: {decision.reason}")
         for ko, en in ((words.ko, words.en), (words.guard_ko, words.guard_en), (words.action_ko, words.action_en)):
-            _say(stream, f"   {ko} · {en}")
+            say(stream, f"   {ko} · {en}")
     elif decision.wait is not None:
-        _say(stream, f"대기 · waits: {decision.wait}, {decision.wait_s:g} s")
+        say(stream, f"대기 · waits: {decision.wait}, {decision.wait_s:g} s")
     else:
-        _say(stream, "허용 · granted")
+        say(stream, "허용 · granted")
     if decision.notes:
-        _say(stream, f"알림 · notes: {', '.join(decision.notes)}")
+        say(stream, f"알림 · notes: {', '.join(decision.notes)}")
 
 
 # -- diff ---------------------------------------------------------------------------------------------------------------------
 
 
 def _diff(arguments: argparse.Namespace, stream: TextIO, now: Callable[[], datetime]) -> int:
-    old, new = _load(arguments.old), _load(arguments.new)
+    old, new = read(arguments.old)[1], read(arguments.new)[1]
     try:
         start = date.fromisoformat(arguments.start) if arguments.start else now().astimezone(new.timezone).date()
     except ValueError:
-        raise _UsageError(
+        raise UsageError(
             f"--from {arguments.start}: 2026-11-24 같은 날짜", f"--from {arguments.start}: a date"
         ) from None
     if not 1 <= arguments.days <= 10 * HORIZON_DAYS:
-        raise _UsageError(f"--days: 1에서 {10 * HORIZON_DAYS}까지", f"--days: from 1 to {10 * HORIZON_DAYS}")
+        raise UsageError(f"--days: 1에서 {10 * HORIZON_DAYS}까지", f"--days: from 1 to {10 * HORIZON_DAYS}")
     try:
         found = diff(old, new, start, arguments.days)
     except DiffTooLargeError as error:
-        raise _UsageError(
-            f"속성 조합이 너무 많습니다({error})", f"too many attribute combinations ({error})"
-        ) from error
+        raise UsageError(f"속성 조합이 너무 많습니다({error})", f"too many attribute combinations ({error})") from error
     if arguments.json:
-        _dump(stream, _difference(found))
+        dump(stream, _difference(found))
     else:
         _print_difference(stream, found)
     return EXIT_NO if found else EXIT_OK
@@ -368,12 +375,12 @@ def _day_names(labels: Sequence[str]) -> list[str]:
 
 def _print_difference(stream: TextIO, found: Difference) -> None:
     if not found and not found.settings:
-        _say(stream, "다르게 판단하는 경우가 없습니다.", "Nothing is decided differently.")
+        say(stream, "다르게 판단하는 경우가 없습니다.", "Nothing is decided differently.")
     for setting in found.settings:
-        _say(stream, f"{setting.place}: {setting.before or '-'} -> {setting.after or '-'}")
+        say(stream, f"{setting.place}: {setting.before or '-'} -> {setting.after or '-'}")
     for row in found.rows:
-        _say(stream, f"{row.point}: {_outcome(row.before)} -> {_outcome(row.after)}", *_conditions(row))
-    _say(stream, f"판단이 다른 경우 · decided differently: {len(found.rows)}")
+        say(stream, f"{row.point}: {_outcome(row.before)} -> {_outcome(row.after)}", *_conditions(row))
+    say(stream, f"판단이 다른 경우 · decided differently: {len(found.rows)}")
 
 
 def _outcome(word: str) -> str:

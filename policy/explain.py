@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from policy.decision import RULES, Decision, Outcome, Rule, Wait, Walk, conclude, matching, needs_host
 from policy.model import AntiPassbackMode, Direction, Policy
+from policy.rights import Match
 from policy.situation import Attributes, Situation
 
 SHOWN = 8
@@ -69,17 +70,27 @@ def _profiles(walk: Walk, mask: int) -> str:
     return ", ".join(names[:SHOWN]) + more if names else "-"
 
 
-def _narrowed(what: Callable[[Walk], str]) -> Callable[[Walk, int], Seen]:
-    """For a rule that leaves fewer profiles."""
+def _narrowed(axis: str) -> Callable[[Walk, int], Seen]:
+    """For a rule that leaves fewer profiles by one attribute."""
 
     def seen(walk: Walk, before: int) -> Seen:
-        value = what(walk) or "-"
-        left, had = _profiles(walk, walk.left), _profiles(walk, before)
-        if walk.left:
-            return f"{value}; 남은 프로필: {left}", f"{value}; profiles left: {left}"
-        return f"{value}; 맞는 프로필 없음({had} 중)", f"{value}; none of these profiles: {had}"
+        match: Match = getattr(walk.rights, axis)
+        if not match.by_value and walk.left:
+            return "이 출입점은 보지 않음", "this access point does not look at it"
+        return _left(walk, before, getattr(walk.attributes, axis) or "-")
 
     return seen
+
+
+def _left(walk: Walk, before: int, value: str) -> Seen:
+    left, had = _profiles(walk, walk.left), _profiles(walk, before)
+    if walk.left:
+        return f"{value}; 남은 프로필: {left}", f"{value}; profiles left: {left}"
+    return f"{value}; 맞는 프로필 없음({had} 중)", f"{value}; none of these profiles: {had}"
+
+
+def _point(walk: Walk, before: int) -> Seen:
+    return _left(walk, before, walk.zone.name)
 
 
 def _none() -> Seen:
@@ -162,15 +173,15 @@ def _second_person(walk: Walk, _: int) -> Seen:
 
 
 _SEEN: dict[str, Callable[[Walk, int], Seen]] = {
-    "document_type": _narrowed(lambda walk: walk.attributes.doc_type),
+    "document_type": _narrowed("doc_type"),
     "deny_list": _deny,
     "clock": _clock,
     "lockdown": _lockdown,
-    "issuer": _narrowed(lambda walk: walk.attributes.issuer),
-    "access_class": _narrowed(lambda walk: walk.attributes.access_class),
-    "agency": _narrowed(lambda walk: walk.attributes.agency_code),
-    "card_type": _narrowed(lambda walk: walk.attributes.card_type),
-    "access_point": _narrowed(lambda walk: walk.zone.name),
+    "issuer": _narrowed("issuer"),
+    "access_class": _narrowed("access_class"),
+    "agency": _narrowed("agency_code"),
+    "card_type": _narrowed("card_type"),
+    "access_point": _point,
     "schedule": _schedule,
     "carrier": _carrier,
     "visit": _visit,

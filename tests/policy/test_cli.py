@@ -82,6 +82,14 @@ def test_explain_names_every_rule_in_order_with_its_state(document: Path) -> Non
     assert "거절 · refused: no_right_zone" in text
 
 
+def test_explain_shows_no_value_that_the_point_does_not_look_at(document: Path) -> None:
+    _, found = run_json("explain", document, "--point", "hall-in", "--attributes", WHO, "--at", "2026-11-23T11:30")
+    details = {rule["rule"]: rule["detail_en"] for rule in found["rules"]}
+    assert "1741000" not in details["agency"]
+    assert "does not look at it" in details["agency"]
+    assert details["card_type"].startswith("staff; profiles left: staff")
+
+
 def test_explain_takes_the_facts_that_are_given(document: Path) -> None:
     base = ["explain", document, "--point", "vault-in", "--attributes", WHO, "--at", "2026-11-23T11:30"]
     status, found = run_json(*base)
