@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mdoc import cose, mso, session
 from mdoc.certificates import Chained, TrustAnchors, chain_from_header, read, verification_key
 from mdoc.errors import MalformedError
-from mdoc.freshness import NO_LIMITS, Freshness, ListFacts, ListKind, staleness
+from mdoc.freshness import NO_LIMITS, Freshness, ListFacts, staleness
 from mdoc.issuerlist import ListedIssuer
 from mdoc.mso import MobileSecurityObject
 from mdoc.request import RequestedItems
@@ -302,7 +302,7 @@ def _issuer(
         checks.failed("issuer_chain", Failure.BAD_CERTIFICATE, "the signer's purpose is another document type")
     else:
         checks.passed("issuer_chain")
-    source = found.source
+    source = _source(found, doc_type, freshness, now, skew)
     facts.append(source)
     _aged(checks, "issuer_list", Failure.ISSUER_LIST_STALE, source, freshness, now, skew)
     dated = found.dated(now) or (bool(skew) and (found.dated(now - skew) or found.dated(now + skew)))
@@ -314,6 +314,16 @@ def _issuer(
     _signer_revocation(checks, found, freshness, facts, now, skew)
     good = cose.verify_sign1(document.issuer_auth, found.key)
     checks.expect(good, "issuer_signature", Failure.BAD_SIGNATURE)
+
+
+def _source(found: Signer, doc_type: str, freshness: Freshness, now: datetime, skew: timedelta) -> ListFacts:
+    """The list that trust in the signer rests on: of several that name its authority for the type, one that still counts."""
+    if isinstance(found, Chained) and len(found.authorities) > 1:
+        for anchor in found.authorities:
+            if anchor.may_issue(doc_type) and staleness(anchor.source, freshness, now, skew) is None:
+                return anchor.source
+        return next((anchor.source for anchor in found.authorities if anchor.may_issue(doc_type)), found.source)
+    return found.source
 
 
 def _aged(
@@ -344,7 +354,7 @@ def _signer_revocation(
         else:
             checks.skipped("signer_revocation", "no revocation list of the issuing authority")
     else:
-        held = ListFacts(ListKind.CRL, "", str(crl.number), crl.this_update, crl.next_update)
+        held = crl.facts
         facts.append(held)
         if signer.revoked:  # a list that is too old still proves it
             checks.failed("signer_revocation", Failure.SIGNER_REVOKED, "the signer's certificate is on the list")

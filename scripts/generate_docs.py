@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import verification_page  # noqa: E402  the path comes first
 
 from policy.reasons import ORDER, WORDING, Reason  # noqa: E402  the path comes first
 
@@ -36,7 +38,7 @@ def reasons() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"docs/reasons.md": reasons}
+PAGES = {"docs/reasons.md": reasons, "docs/verification.md": verification_page.page}
 
 
 def main(arguments: list[str]) -> int:
