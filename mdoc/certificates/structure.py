@@ -213,7 +213,13 @@ def load_der(raw: bytes) -> x509.Certificate:
             certificate.not_valid_after_utc,
             certificate.signature_hash_algorithm,
         )
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise MalformedError("certificate cannot be read") from error
     return certificate
 
@@ -223,7 +229,7 @@ def load_pem(text: bytes) -> list[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(text)
         return [load_der(certificate.public_bytes(Encoding.DER)) for certificate in found]
-    except (ValueError, MalformedError) as error:
+    except (ValueError, MalformedError, x509.InvalidVersion) as error:
         raise TrustError("not a PEM certificate") from error
 
 

@@ -12,6 +12,8 @@ from fuzz.targets import TARGETS, Target, attempt, seeds
 from fuzz.work import WorkExceededError, lines
 from mdoc import cbor, limits
 from mdoc.cbor import Encoded
+from mdoc.certificates import load_der
+from mdoc.errors import MalformedError
 
 RUNS = 500
 
@@ -30,6 +32,15 @@ def test_only_documented_errors_and_bounded_work(name: str) -> None:
 def test_the_seeds_are_taken(name: str) -> None:
     """A seed that is refused at the door would fuzz nothing behind it."""
     assert [attempt(TARGETS[name], seed) for seed in seeds(name)] == ["accepted"] * len(seeds(name))
+
+
+def test_a_certificate_of_a_version_nobody_defined_is_malformed() -> None:
+    """Found by the certificate target: the library has an exception of its own for it."""
+    for seed in seeds("certificate"):
+        changed = seed.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x29", 1)
+        assert changed != seed
+        with pytest.raises(MalformedError):
+            load_der(changed)
 
 
 def test_the_work_counter_counts_lines_and_stops() -> None:
