@@ -481,5 +481,6 @@ def purpose_fits(certificate: Certificate, doc_type: str) -> bool:
 
 
 def tolerable() -> frozenset[str]:
-    """Names that a tolerance may give: `profile.row`."""
-    return frozenset(f"{profile.name}.{row.name}" for profile in PROFILES for row in profile.rows if not row.fixed)
+    """Names that a site's tolerance may give, `profile.row`: of the profiles that an issuing authority's settings bind."""
+    profiles = (IACA_PROFILE, DOCUMENT_SIGNER_PROFILE, STATUS_SIGNER_PROFILE)
+    return frozenset(f"{profile.name}.{row.name}" for profile in profiles for row in profile.rows if not row.fixed)

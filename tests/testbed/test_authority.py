@@ -56,6 +56,38 @@ def test_issue_revoke_publish(authority: Path, tmp_path: Path, capsys: pytest.Ca
     assert len(wallet.held) == len(wallet.passes) == 1
 
 
+def test_a_revoked_document_signer_is_on_the_published_list(authority: Path, tmp_path: Path) -> None:
+    trust = tmp_path / "trust"
+    before = Authority(authority, bytes).document_signer
+    assert issuer_cli.main(["--dir", str(authority), "revoke-signer"]) == 0
+    assert issuer_cli.main(["--dir", str(authority), "publish", "--trust", str(trust)]) == 0
+    snapshot = loaded(authority, trust)
+    assert snapshot.problems == ()
+    (revoked,) = snapshot.crls
+    opened = Authority(authority, bytes)
+    assert before.serial_number in revoked.revoked
+    assert opened.document_signer.serial_number not in revoked.revoked
+    assert opened.signer_key.public_key() == opened.document_signer.public_key() == opened.licence_signer.public_key()
+
+
+def test_a_site_signs_a_list_of_authorities(
+    authority: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trust = tmp_path / "trust"
+    run = ["--dir", str(tmp_path / "provider"), "vical", "--trust", str(trust), "--authority"]
+    assert issuer_cli.main([*run, f"{authority / 'iaca.pem'}=kr.go.civilservant.1,org.iso.18013.5.1.mDL"]) == 0
+    assert issuer_cli.main([*run, f"{authority / 'iaca.pem'}=kr.go.civilservant.1"]) == 0
+    assert "발급기관 1곳" in capsys.readouterr().out
+    snapshot = loaded(authority, trust)
+    assert snapshot.problems == ()
+    (listed,) = snapshot.vicals
+    assert listed.issue_id == 2
+    assert listed.anchors[0].listed_types == frozenset({"kr.go.civilservant.1"})
+    for wrong in ("iaca.pem", f"{tmp_path}/none.pem=a", f"{authority / 'iaca.pem'}="):
+        with pytest.raises(SystemExit):
+            issuer_cli.main([*run, wrong])
+
+
 def test_mistakes_are_told_in_one_line(authority: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert issuer_cli.main(["--dir", str(authority), "revoke", "7"]) == 2
     assert issuer_cli.main(["--dir", str(tmp_path / "none"), "publish", "--trust", str(tmp_path)]) == 2
