@@ -23,7 +23,7 @@ from mdoc.cbor import Encoded, ItemBudget, head
 from mdoc.errors import MalformedError
 from mdoc.transcript import SessionTranscript
 
-_VERSION = re.compile(r"1\.[0-9]{1,2}")
+_VERSION = re.compile(r"1\.[0-9]")
 _KNOWN = frozenset({"version", "docRequests", "deviceRequestInfo", "readerAuthAll"})
 MAX_DOCUMENTS = 8
 

@@ -21,7 +21,7 @@ from mdoc.errors import MalformedError
 from mdoc.transcript import SessionTranscript
 
 STATUS_OK = 0
-_VERSION = re.compile(r"1\.[0-9]{1,2}")
+_VERSION = re.compile(r"1\.[0-9]")
 _KNOWN = frozenset({"version", "documents", "documentErrors", "status"})
 MAX_DOCUMENTS = 8
 """A gate asks for one or two."""
