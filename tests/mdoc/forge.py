@@ -153,12 +153,12 @@ def mutations(node: Node) -> Iterator[tuple[str, Callable[[Node], None]]]:
     """What can be done to one node, by name. Each changes the node itself and its list of children."""
     for name, make in REPLACEMENTS.items():
         if make().encode() != node.encode():
-            yield f"becomes {name}", lambda found, make=make: replace(found, make())  # type: ignore[misc]  # bound now
+            yield f"becomes {name}", partial(_become, make=make)
     for width in (1, 2, 4, 8):
         if width > node.width and node.major != SIMPLE:
-            yield f"{width}-byte head", lambda found, width=width: setattr(found, "width", width)  # type: ignore[misc]  # bound now
+            yield f"{width}-byte head", partial(_widen, width=width)
     for number in (18, 24, 98):
-        yield f"tagged {number}", lambda found, n=number: replace(found, Node(TAG, n, children=[copy(found)]))  # type: ignore[misc]  # bound now
+        yield f"tagged {number}", partial(_tag, number=number)
     yield "in an array", lambda found: replace(found, Node(ARRAY, 1, children=[copy(found)]))
     if node.major == TAG:
         yield "without its tag", lambda found: replace(found, found.children[0])
@@ -186,13 +186,26 @@ def mutations(node: Node) -> Iterator[tuple[str, Callable[[Node], None]]]:
             yield "entries turned round", lambda found: _rotate(found, step)
     if node.major == MAP:
         for at in range(0, len(node.children), 2):
-            yield (
-                "key twice",
-                lambda found, at=at: found.children.extend([copy(found.children[at]), Node(SIMPLE, NULL)]),
-            )  # type: ignore[misc]  # bound now
+            yield "key twice", partial(_key_again, at=at)
         yield "unknown member", lambda found: found.children.extend([Node(TEXT, 0, content=b"zk"), Node(UINT, 1)])
     if node.major == ARRAY:
         yield "one entry more", lambda found: found.children.append(Node(SIMPLE, NULL))
+
+
+def _widen(node: Node, width: int) -> None:
+    node.width = width
+
+
+def _tag(node: Node, number: int) -> None:
+    replace(node, Node(TAG, number, children=[copy(node)]))
+
+
+def _become(node: Node, make: Callable[[], Node]) -> None:
+    replace(node, make())
+
+
+def _key_again(node: Node, at: int) -> None:
+    node.children.extend([copy(node.children[at]), Node(SIMPLE, NULL)])
 
 
 def _without(node: Node, at: int, step: int) -> None:
