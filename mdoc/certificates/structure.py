@@ -62,6 +62,7 @@ class Certificate:
     """One certificate. Byte fields are DER as received; equality is equality of all bytes."""
 
     __slots__ = (
+        "_subject",
         "algorithm",
         "der",
         "extensions",
@@ -94,6 +95,7 @@ class Certificate:
     not_before: datetime
     not_after: datetime
     public_key_info: bytes
+    _subject: dict[bytes, tuple[bytes, ...]] | None
     extensions: Mapping[bytes, tuple[bool, bytes]]
     """{OID content: (critical, value)}."""
 
@@ -102,6 +104,12 @@ class Certificate:
 
     def __hash__(self) -> int:
         return hash(self.der)
+
+    def subject_attributes(self, oid: bytes) -> tuple[bytes, ...]:
+        """Contents of the subject's attributes of type `oid`, in order; read once. Raises MalformedError."""
+        if self._subject is None:
+            self._subject = name_attributes(self.subject)
+        return self._subject.get(oid, ())
 
     def extension(self, oid: bytes) -> bytes | None:
         found = self.extensions.get(oid)
@@ -123,6 +131,7 @@ def read(raw: bytes) -> Certificate:
     element, expect = der.element, der.expect
     found = Certificate()
     found.der = raw
+    found._subject = None
     begin, end = der.whole(raw, der.SEQUENCE)
     at, tbs_end = expect(raw, begin, end, der.SEQUENCE)
     found.tbs = raw[begin:tbs_end]
@@ -302,9 +311,9 @@ def valid_at(certificate: Certificate | x509.Certificate, moment: datetime) -> b
     return certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc
 
 
-def attributes(name: bytes, oid: bytes) -> tuple[bytes, ...]:
-    """Contents of the name's attributes of type `oid`, in order. Raises MalformedError."""
-    found = []
+def name_attributes(name: bytes) -> dict[bytes, tuple[bytes, ...]]:
+    """{attribute type (OID content): contents, in order} of a Name with its head. Raises MalformedError."""
+    found: dict[bytes, tuple[bytes, ...]] = {}
     element, expect = der.element, der.expect
     at, end = expect(name, 0, len(name), der.SEQUENCE)
     while at < end:
@@ -312,10 +321,10 @@ def attributes(name: bytes, oid: bytes) -> tuple[bytes, ...]:
         while inner < at:
             start, inner = expect(name, inner, at, der.SEQUENCE)
             start, stop = expect(name, start, inner, der.OID)
-            if name[start:stop] == oid:
-                _, start, stop = element(name, stop, inner)
-                found.append(name[start:stop])
-    return tuple(found)
+            oid = name[start:stop]
+            _, start, stop = element(name, stop, inner)
+            found[oid] = (*found.get(oid, ()), name[start:stop])
+    return found
 
 
 def key_usage(certificate: Certificate) -> int | None:
