@@ -5,7 +5,9 @@ Reading says nothing about trust: `mdoc.certificates.profiles` holds the rules, 
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -240,6 +242,20 @@ def load_pem(text: bytes) -> list[x509.Certificate]:
         return [load_der(certificate.public_bytes(Encoding.DER)) for certificate in found]
     except (ValueError, MalformedError, x509.InvalidVersion) as error:
         raise TrustError("not a PEM certificate") from error
+
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----")
+
+
+def pem_blocks(text: bytes) -> list[bytes]:
+    """DER of every certificate in a PEM text, unread, so that a bad one takes none of the others with it. Raises TrustError."""
+    try:
+        found = [base64.b64decode(b"".join(block.split()), validate=True) for block in _PEM.findall(text)]
+    except ValueError as error:
+        raise TrustError("not a PEM certificate") from error
+    if not found:
+        raise TrustError("not a PEM certificate")
+    return found
 
 
 def chain_from_header(value: object) -> list[bytes]:

@@ -67,6 +67,7 @@ def test_reads_roots_issuers_status_and_revocation(world: World, directory: Path
     trust = load(world, directory)
     assert trust.problems == ()
     assert (len(trust.anchors), len(trust.issuers), len(trust.status), len(trust.crls)) == (1, 1, 1, 1)
+    assert [(facts.kind.value, facts.issued_at) for facts in trust.lists] == [("issuer_list", NOW), ("crl", NOW)]
 
 
 def test_version_follows_the_content(world: World, directory: Path) -> None:
@@ -95,6 +96,18 @@ def test_a_bad_file_is_named_and_left_out(world: World, directory: Path, name: s
     assert len(trust.problems) == 1
     assert trust.problems[0].startswith(Path(name).name)
     assert len(trust.anchors) == 1
+
+
+def test_a_bad_certificate_in_a_bundle_takes_none_of_the_others_with_it(
+    world: World, authority: Authority, directory: Path
+) -> None:
+    good = authority.iaca.public_bytes(Encoding.PEM)
+    bad = b"-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"
+    (directory / "iaca" / "bundle.pem").write_bytes(b"# a comment\n" + bad + good)
+    trust = load(world, directory)
+    assert len(trust.anchors) == 2
+    assert len(trust.problems) == 1
+    assert trust.problems[0].startswith("bundle.pem: ")
 
 
 def test_a_document_signer_is_no_root(world: World, directory: Path) -> None:
