@@ -223,7 +223,8 @@ def _vicals(
         rival = found.get(entry.publisher)
         if rival is None or entry.date > rival.date:
             found[entry.publisher] = entry
-    return list(found.values())
+    # An authority on two lists is judged by the fresher one (the first anchor that issued a signer names its source).
+    return sorted(found.values(), key=lambda entry: entry.date, reverse=True)
 
 
 def _crls(

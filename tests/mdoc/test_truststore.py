@@ -225,6 +225,18 @@ def test_a_provider_cannot_displace_another_s_list_by_its_name(
     assert signer_in(trust, authority.document_signer).may_sign(DOC_TYPE)
 
 
+def test_an_authority_on_two_lists_is_trusted_by_both_the_fresher_one_first(
+    authority: Authority, provider: Provider, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    listing(provider, tmp_path, authority, DOC_TYPE, at=NOW - timedelta(hours=1))
+    other = Provider.create(tmp_path_factory.mktemp("other"), name="Other", now=NOW - DAY)
+    other.publish(tmp_path, [(authority.iaca, [MDL_DOC_TYPE])], NOW)
+    signer = signer_in(loaded(authority, tmp_path), authority.document_signer)
+    assert [anchor.source.name for anchor in signer.authorities] == ["Other", "Site"]
+    assert all(signer.may_sign(doc_type) for doc_type in (DOC_TYPE, MDL_DOC_TYPE))
+    assert not signer.may_sign("another")
+
+
 def test_a_list_from_the_future_does_not_keep_later_ones_out(
     authority: Authority, provider: Provider, tmp_path: Path
 ) -> None:
