@@ -178,6 +178,12 @@ def verify_response(
         parsed = DeviceResponse.parse(response)
         if parsed.documents and parsed.status != STATUS_OK:
             raise MalformedError("device response: documents beside an error status")
+        if len(parsed.documents) > len(asked) and not any(items.unlimited for items in asked):
+            # Before any signature is checked, so that what was asked bounds the work.
+            checks.passed("structure")
+            checks.passed("document_returned")
+            checks.failed("nothing_unasked", Failure.MALFORMED, "more documents than were asked")
+            return Verdict(tuple(checks.checks), checks.reason)
         opened = [_open(document, parsed, trust) for document in parsed.documents]
     except MalformedError as error:
         checks.failed("structure", Failure.MALFORMED, str(error))
@@ -231,7 +237,7 @@ def _match(
 ) -> tuple[list[RequestedItems | None], list[bool], bool]:
     """Which request each document answers; which are more than was asked; whether a needed one is missing.
 
-    A document of a type nobody asked for answers no request. It is not counted as missing then: its type is the reason.
+    Where a document answers no request, none is counted as missing: the one that is too many is the reason.
     """
     unanswered = list(asked)
     matched: list[RequestedItems | None] = []
@@ -242,7 +248,7 @@ def _match(
         if found is not None and not found.unlimited:
             unanswered.remove(found)
         extra = found is None and any(items.doc_type == document.doc_type for items in asked)
-        stray = stray or (found is None and not extra)
+        stray = stray or found is None
         matched.append(found)
         surplus.append(extra)
     missing = any(not items.optional and not items.unlimited for items in unanswered)

@@ -124,12 +124,16 @@ def test_of_two_bad_documents_the_first_failure_in_published_order_is_the_reason
 
 def test_refuses_a_document_that_nobody_asked_for(holder: Holder) -> None:
     both = [holder.answer(holder.staff), holder.answer(holder.badge)]
-    assert holder.verify(both, ASKED_STAFF).reason == "wrong_document_type"
+    assert holder.verify(both, ASKED_STAFF).reason == "malformed"
+    assert holder.verify(both, [ASKED_STAFF, RequestedItems("org.example.1", {"x": ("y",)})]).reason == (
+        "wrong_document_type"
+    )
 
 
 def test_refuses_the_same_document_twice_for_one_request(holder: Holder) -> None:
-    verdict = holder.verify([holder.answer(holder.staff), holder.answer(holder.staff)], ASKED_STAFF)
-    assert verdict.reason == "malformed"
+    twice = [holder.answer(holder.staff), holder.answer(holder.staff)]
+    assert holder.verify(twice, ASKED_STAFF).reason == "malformed"
+    assert holder.verify(twice, [ASKED_STAFF, ASKED_BADGE]).reason == "malformed"
 
 
 def test_elements_of_one_document_cannot_answer_for_another(holder: Holder) -> None:
