@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test test-all lint bench fresh-check lock clean setup system
+.PHONY: help demo test test-all lint bench fuzz fresh-check lock clean setup system
 
 help: ## 이 도움말 / this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ lint: $(VENV)/.project ## 형식, 타입, import 방향 / style, types, import d
 bench: setup ## 속도 측정 / speed figures, into bench/results.json
 	@$(BIN)/python -m bench $(ARGS)
 
+fuzz: setup ## 파서 하나를 퍼징 / fuzz one parser (ARGS="--seconds 60 response"; without a name: the list)
+	@$(BIN)/python -m fuzz $(ARGS)
+
 fresh-check: ## 새 Debian 12에서 README의 두 명령을 실행 / both README commands on a fresh Debian 12
 	@scripts/setup.sh fresh
 	@scripts/fresh-check.sh
@@ -43,7 +46,7 @@ lock: ## 버전을 다시 잠금 / lock versions anew (ARGS=--upgrade)
 	@scripts/lock.sh $(ARGS)
 
 clean: ## 만든 것을 모두 지움 / remove everything made here
-	rm -rf $(VENV) build dist bench/results.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist bench/results.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: system $(VENV)/.project

@@ -1,4 +1,6 @@
-"""The verifier against its floor: 3 and 30 elements, portrait, DS certificate cached and not, signature and MAC, refusals."""
+"""The verifier against its floor: 3 and 30 elements, portrait, signer's certificate remembered and not, signature and MAC;
+what refusals cost, each kind within its bound; and other readers on the same presentation.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench import floors
+from bench.forgeries import bound, forgeries
+from bench.peers import peers
 from bench.row import Row, alternate
 from mdoc import cbor, cose, holder, statuslist
 from mdoc.certificates import Anchor, TrustAnchors
@@ -18,11 +22,13 @@ from mdoc.engagement import build_engagement
 from mdoc.reader import RequestedItems
 from mdoc.statuslist import StatusLists
 from mdoc.transcript import QrHandover, SessionTranscript
+from mdoc.verdict import Verdict
 from mdoc.verify import verify_response
 from testbed.authority import DOC_TYPE, NAME_SPACE, Authority, canary_person
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
 SECONDS = 2.0
+REFUSAL_SECONDS = 0.3
 THREE = ("agency_code", "card_type", "access_class")
 
 
@@ -103,12 +109,31 @@ def rows() -> list[Row]:
                 state = "DS cached" if cached else "DS not cached"
                 found.append(Row(f"verify, {label}, {state}", ours, "µs", floor, target))
         mac = _Case(folder / "mac", 3, 0, mac=True)
-        (ours,) = alternate([mac.ours()], seconds=SECONDS)
-        found.append(Row("verify, 3 elements, device MAC, DS cached", ours, "µs"))
+        times = alternate([mac.ours(cached=True), mac.ours(cached=False)], seconds=SECONDS)
+        for value, state in zip(times, ("DS cached", "DS not cached"), strict=True):
+            found.append(Row(f"verify, 3 elements, device MAC, {state}", value, "µs"))
         case = cases[0][1]
-        altered = case.response.replace(b"general", b"GENERAL")
-        garbage = os.urandom(16_384)
-        for label, raw in (("altered element", altered), ("16 kB of noise", garbage)):
-            (ours,) = alternate([case.ours(response=raw)], seconds=SECONDS / 2)
-            found.append(Row(f"refuse, {label}", ours, "µs", None, 5000))
+        found += [_refusal(case, name, raw) for name, raw in forgeries(case.response)]
+        found += _beside(case)
     return found
+
+
+def _refusal(case: _Case, name: str, raw: bytes) -> Row:
+    run = case.ours(response=raw)
+    verdict = run()
+    if not isinstance(verdict, Verdict) or verdict.accepted:
+        raise RuntimeError(f"accepted a forgery: {name}")
+    (ours,) = alternate([run], seconds=REFUSAL_SECONDS, batch=1)
+    return Row(f"refuse, {name}", ours, "µs", None, bound(len(raw)))
+
+
+def _beside(case: _Case) -> list[Row]:
+    rows: list[Row] = []
+    for name, call in peers(case.response, case.transcript.raw, case.authority.iaca):
+        if call is None:
+            print(name)
+            continue
+        ours, theirs = alternate([case.ours(cached=False), call], seconds=SECONDS)
+        rows.append(Row(f"the same 3 elements by {name}", theirs, "µs"))
+        rows.append(Row("... and by ours beside it, DS not cached", ours, "µs"))
+    return rows

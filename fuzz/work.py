@@ -30,4 +30,6 @@ def lines(call: Callable[[], object], *, at_most: int | None = None) -> int:
         call()
     finally:
         sys.settrace(before)
+    if at_most is not None and count > at_most:  # raised above already, unless the call swallowed it
+        raise WorkExceededError(f"more than {at_most} lines")
     return count

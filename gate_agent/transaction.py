@@ -51,6 +51,8 @@ from protocol.events import Kind
 
 _log = logging.getLogger(__name__)
 
+PASS_ERROR_S = 10.0
+"""Most seconds by which the clock's error may widen the freshness of a QR pass."""
 TERMINATE_S = 1.0
 """Seconds for the last session message, which nobody waits for."""
 
@@ -228,7 +230,8 @@ class Attempt:
             issuers=self.in_force.trust.issuers,
             status=self.in_force.trust.status,
             now=self.clock.now,
-            clock_error=timedelta(seconds=services.judge.error_s(self.clock)),
+            # A guard's watch is good to a minute and a half; a code that anyone may film is not taken for that long.
+            clock_error=timedelta(seconds=min(services.judge.error_s(self.clock), PASS_ERROR_S)),
             max_age=timedelta(seconds=services.times.pass_max_age_s),
             challenges=challenges,
             freshness=self._freshness(),

@@ -53,6 +53,14 @@ COMMANDS = (
         True,
     ),
     Command(
+        "inspect",
+        "mdoc.inspect",
+        "main",
+        "gate",
+        "제출된 응답 하나를 검사합니다 / inspect one device response",
+        False,
+    ),
+    Command(
         "demo",
         "testbed.demo",
         "main",

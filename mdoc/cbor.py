@@ -140,8 +140,8 @@ def entries(data: bytes, *, max_bytes: int = limits.MAX_MESSAGE, budget: ItemBud
 
 
 # The scanner. One function per container; strings and small numbers inside are read in place, since in Python a call costs
-# more than they do. A slice past the end comes out short and moves `at` past the end, which each container checks after
-# every entry, before any value is given out.
+# more than they do. A slice past the end comes out short, but it moves `at` past the end as well, so that the next read fails
+# or `decode` sees it at last; nothing is given out before.
 
 _SIMPLE = {20: False, 21: True, 22: None, 23: None}
 _MAX_DEPTH = limits.MAX_DEPTH
@@ -204,7 +204,6 @@ def _array(data: bytes, at: int, count: int, depth: int, budget: ItemBudget) -> 
     if budget.left < 0:
         raise MalformedError("too many items")
     entries: list[Any] = []
-    size = len(data)
     for _ in range(count):
         first = data[at]
         if first == 0xD8 and data[at + 1] == 0x18 and data[at + 2] == 0x58:
@@ -224,8 +223,6 @@ def _array(data: bytes, at: int, count: int, depth: int, budget: ItemBudget) -> 
         else:
             value, at = _item(data, at, depth, budget)
             entries.append(value)
-        if at > size:
-            raise MalformedError("ends too early")
     return entries, at
 
 
@@ -237,7 +234,6 @@ def _map(data: bytes, at: int, count: int, depth: int, budget: ItemBudget) -> tu
     if budget.left < 0:
         raise MalformedError("too many items")
     entries: dict[Any, Any] = {}
-    size = len(data)
     for _ in range(count):
         first = data[at]
         if 0x60 <= first < 0x78:
@@ -264,37 +260,38 @@ def _map(data: bytes, at: int, count: int, depth: int, budget: ItemBudget) -> tu
         if key in entries:
             raise MalformedError("the same map key twice")
         first = data[at]
-        if first == 0x58:
-            end = at + 2 + data[at + 1]
-            entries[key] = data[at + 2 : end]
-            at = end
-        elif 0x60 <= first < 0x78:
+        if first < 0x60:
+            if first == 0x58:
+                end = at + 2 + data[at + 1]
+                entries[key] = data[at + 2 : end]
+                at = end
+            elif first < 0x18:
+                entries[key] = first
+                at += 1
+            elif 0x40 <= first < 0x58:
+                end = at + first - 0x3F
+                entries[key] = data[at + 1 : end]
+                at = end
+            else:
+                entries[key], at = _item(data, at, depth, budget)
+        elif first < 0x78:
             end = at + first - 0x5F
             entries[key] = data[at + 1 : end].decode()
             at = end
-        elif first < 0x18:
-            entries[key] = first
-            at += 1
         elif 0xA0 <= first < 0xB8:
             entries[key], at = _map(data, at + 1, first - 0xA0, depth, budget)
-        elif 0x40 <= first < 0x58:
-            end = at + first - 0x3F
-            entries[key] = data[at + 1 : end]
-            at = end
-        elif first == 0x78:
-            end = at + 2 + data[at + 1]
-            entries[key] = data[at + 2 : end].decode()
-            at = end
         elif first == 0xC0 and 0x60 <= data[at + 1] < 0x78 and depth < _MAX_DEPTH:
             end = at + data[at + 1] - 0x5E
             entries[key] = Tag(0, data[at + 2 : end].decode())
             at = end
         elif 0x80 <= first < 0x98:
             entries[key], at = _array(data, at + 1, first - 0x80, depth, budget)
+        elif first == 0x78:
+            end = at + 2 + data[at + 1]
+            entries[key] = data[at + 2 : end].decode()
+            at = end
         else:
             entries[key], at = _item(data, at, depth, budget)
-        if at > size:
-            raise MalformedError("ends too early")
     if count > _MAX_INT_KEYED_MAP and sum(type(key) is int for key in entries) > _MAX_INT_KEYED_MAP:
         raise MalformedError("too many entries in a map with whole-number keys")
     return entries, at

@@ -70,9 +70,12 @@ _CURVES: Mapping[int, ec.EllipticCurve] = {
 _CURVE_NUMBERS = {curve.name: number for number, curve in _CURVES.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sign1:
-    """COSE_Sign1: [protected bstr, unprotected map, payload bstr / nil, signature bstr]."""
+    """COSE_Sign1: [protected bstr, unprotected map, payload bstr / nil, signature bstr].
+
+    Not frozen: two are made for every presentation, and freezing one costs six times as much as making it.
+    """
 
     protected_raw: bytes
     protected: Mapping[Any, Any]
@@ -85,7 +88,7 @@ class Sign1:
         return self.protected.get(ALG)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mac0:
     """COSE_Mac0: [protected bstr, unprotected map, payload bstr / nil, tag bstr]."""
 

@@ -24,10 +24,10 @@ from mdoc.certificates.structure import (
     COMMON_NAME,
     CRL_SIGN,
     Certificate,
-    attributes,
     authority_key_identifier,
     key_identifier,
     key_usage,
+    name_attributes,
     signature_holds,
     verification_key,
 )
@@ -62,7 +62,7 @@ class Crl:
 
     @property
     def facts(self) -> ListFacts:
-        name = b"".join(attributes(self.issuer, COMMON_NAME)).decode("utf-8", "replace")
+        name = b"".join(name_attributes(self.issuer).get(COMMON_NAME, ())).decode("utf-8", "replace")
         return ListFacts(ListKind.CRL, name, str(self.number), self.this_update, self.next_update)
 
 

@@ -18,7 +18,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import cbor, cose, limits
-from mdoc.cbor import Encoded
+from mdoc.cbor import Encoded, ItemBudget
 from mdoc.errors import MalformedError
 
 QR_SCHEME = b"mdoc:"
@@ -132,7 +132,8 @@ class DeviceEngagement:
     @classmethod
     def parse(cls, raw: bytes) -> DeviceEngagement:
         """Unknown keys, methods and options are no error (later versions add some). Raises MalformedError."""
-        body = cbor.decode_map(raw, max_bytes=limits.MAX_ENGAGEMENT)
+        budget = ItemBudget(limits.MAX_ENGAGEMENT_ITEMS)
+        body = cbor.decode_map(raw, max_bytes=limits.MAX_ENGAGEMENT, budget=budget)
         version = body.get(0)
         if type(version) is not str or not _VERSION.fullmatch(version):
             raise MalformedError("engagement: version 1.x is expected")
@@ -142,7 +143,7 @@ class DeviceEngagement:
         suite, key_bytes = security[0], security[1]
         if suite != CIPHER_SUITE_1 or type(suite) is not int or type(key_bytes) is not Encoded:
             raise MalformedError("engagement: cipher suite 1 and a key are expected")
-        key = cose.ec_public_key(cbor.decode(key_bytes.content), "EDeviceKey")
+        key = cose.ec_public_key(cbor.decode(key_bytes.content, budget=budget), "EDeviceKey")
         types, ble, nfc = _methods(body.get(2, []))
         origins, capabilities = body.get(5, []), body.get(6, {})
         if type(origins) is not list or any(type(entry) is not dict for entry in origins):

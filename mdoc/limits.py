@@ -6,6 +6,12 @@ MAX_DEPTH = 16
 """Nested arrays, maps and tags. A device response needs 9; element values may nest a little."""
 MAX_ITEMS = 4096
 """Array entries plus map keys and values announced in one decode."""
+MAX_SESSION_ITEMS = 64
+"""Of one session message: it has two members, and later versions add few."""
+MAX_ENGAGEMENT_ITEMS = 512
+"""Of a device engagement. The fullest seen has about 40."""
+MAX_PASS_ITEMS = 128
+"""Of each layer of a QR pass. Ours have about 20."""
 MAX_INT_KEYED_MAP = 512
 """Entries of a map with whole-number keys. valueDigests of the largest known mDL has about 60."""
 MAX_INT_KEY = 2**60

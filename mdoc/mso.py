@@ -15,7 +15,7 @@ from mdoc.errors import MalformedError
 DIGEST_SIZES = {"SHA-256": 32, "SHA-384": 48, "SHA-512": 64}
 HASH_NAMES = {"SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
 _TDATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
-_VERSION = re.compile(r"1\.[0-9]{1,2}")
+_VERSION = re.compile(r"1\.[0-9]")
 
 
 @dataclass(frozen=True, slots=True)

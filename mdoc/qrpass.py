@@ -23,8 +23,9 @@ import base45
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import cbor, cose, limits
-from mdoc.freshness import NO_LIMITS, Freshness
+from mdoc.cbor import ItemBudget
 from mdoc.errors import MalformedError
+from mdoc.freshness import NO_LIMITS, Freshness, staleness
 from mdoc.issuerlist import IssuerList, ListedIssuer
 from mdoc.statuslist import StatusLists, numeric_date
 from mdoc.verdict import Check, Checklist, Failure, NotAcceptedError
@@ -43,11 +44,12 @@ MAX_AGE = timedelta(seconds=15)
 CHECKS: Mapping[str, tuple[Failure, ...]] = {
     "structure": (Failure.MALFORMED,),
     "issuer_listed": (Failure.UNKNOWN_ISSUER, Failure.BAD_CERTIFICATE),
+    "issuer_list": (Failure.ISSUER_LIST_STALE,),
     "issuer_signature": (Failure.BAD_SIGNATURE,),
     "document_type": (Failure.WRONG_DOCUMENT_TYPE,),
     "validity": (Failure.NOT_YET_VALID, Failure.EXPIRED),
     "key_binding": (Failure.WRONG_SESSION,),
-    "status": (Failure.STATUS_UNKNOWN, Failure.REVOKED),
+    "status": (Failure.STATUS_UNKNOWN, Failure.STATUS_STALE, Failure.REVOKED),
     "audience": (Failure.WRONG_AUDIENCE,),
     "freshness": (Failure.STALE,),
     "challenge": (Failure.STALE,),
@@ -117,9 +119,10 @@ class _KeyBinding:
 
 
 def _payload(sign1: cose.Sign1, typ: int, what: str) -> tuple[bytes, dict[Any, Any]]:
-    if sign1.protected.get(cose.TYP) != typ or sign1.payload is None:
+    found = sign1.protected.get(cose.TYP)
+    if type(found) is not int or found != typ or sign1.payload is None:
         raise MalformedError(f"{what}: type header or payload is missing")
-    return sign1.payload, cbor.decode_map(sign1.payload)
+    return sign1.payload, cbor.decode_map(sign1.payload, budget=ItemBudget(limits.MAX_PASS_ITEMS))
 
 
 def _parse_pass(value: Any) -> _Pass:
@@ -157,7 +160,7 @@ def _parse(text: bytes) -> _KeyBinding:
         raw = base45.b45decode(text[len(PREFIX) :])
     except ValueError as error:
         raise MalformedError("not base45") from error
-    sign1 = cose.parse_sign1(cbor.decode(raw), "key binding")
+    sign1 = cose.parse_sign1(cbor.decode(raw, budget=ItemBudget(limits.MAX_PASS_ITEMS)), "key binding")
     _, claims = _payload(sign1, TYP_KEY_BINDING, "key binding")
     audience, nonce = claims.get(AUD), claims.get(CNONCE)
     if type(audience) is not str or type(nonce) is not bytes or not MIN_NONCE <= len(nonce) <= MAX_NONCE:
@@ -186,7 +189,8 @@ def verify_pass(
     """Verify the text of a pass shown at an entrance of group `audience`.
 
     `challenges`: where the lane's display shows one, the challenges still good; None where it shows none. Single use is the
-    caller's part (`mark`). Never raises for what the text holds.
+    caller's part (`mark`). `freshness` holds the zone's maximum ages of issuer list and status list. Never raises for what
+    the text holds.
     """
     checks = Checklist()
     try:
@@ -196,7 +200,7 @@ def verify_pass(
         return PassVerdict(tuple(checks.checks), checks.reason, None, b"", None)
     checks.passed("structure")
     card = binding.card
-    issuer = _issuer(checks, card, issuers, now, clock_error)
+    issuer = _issuer(checks, card, issuers, now, clock_error, freshness)
     doc_type = None
     if issuer is not None and card.doc_type < len(issuer.doc_types):
         doc_type = issuer.doc_types[card.doc_type]
@@ -243,15 +247,23 @@ def verify_pass(
 
 
 def _issuer(
-    checks: Checklist, card: _Pass, issuers: IssuerList, now: datetime, clock_error: timedelta
+    checks: Checklist,
+    card: _Pass,
+    issuers: IssuerList,
+    now: datetime,
+    clock_error: timedelta,
+    freshness: Freshness,
 ) -> ListedIssuer | None:
     issuer = issuers.find(card.kid)
     if issuer is None:
         checks.failed("issuer_listed", Failure.UNKNOWN_ISSUER, "no issuer of this name on the signed list")
+        checks.skipped("issuer_list", "no listed issuer")
         checks.skipped("issuer_signature", "no listed issuer")
         return None
     dated = issuer.not_before - clock_error <= now <= issuer.not_after + clock_error
     checks.expect(dated, "issuer_listed", Failure.BAD_CERTIFICATE, "outside the dates of the issuer's entry")
+    problem = staleness(issuer.source, freshness, now, clock_error)
+    checks.expect(problem is None, "issuer_list", Failure.ISSUER_LIST_STALE, f"the list is {problem}")
     checks.expect(cose.verify_sign1(card.sign1, issuer.key), "issuer_signature", Failure.BAD_SIGNATURE)
     return issuer
 

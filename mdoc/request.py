@@ -23,7 +23,7 @@ from mdoc.cbor import Encoded, ItemBudget, head
 from mdoc.errors import MalformedError
 from mdoc.transcript import SessionTranscript
 
-_VERSION = re.compile(r"1\.[0-9]{1,2}")
+_VERSION = re.compile(r"1\.[0-9]")
 _KNOWN = frozenset({"version", "docRequests", "deviceRequestInfo", "readerAuthAll"})
 MAX_DOCUMENTS = 8
 
@@ -89,7 +89,9 @@ class DeviceRequest:
             raise MalformedError("device request: version 1.x and docRequests are expected")
         if not 1 <= len(requests) <= MAX_DOCUMENTS:
             raise MalformedError("device request: one or a few docRequests are expected")
-        info, signatures = body.get("deviceRequestInfo"), body.get("readerAuthAll", [])
+        info, signatures = body.get("deviceRequestInfo"), body.get("readerAuthAll")
+        if signatures is None:
+            signatures = []
         if not (info is None or type(info) is Encoded):
             raise MalformedError("device request: deviceRequestInfo is tagged 24")
         if type(signatures) is not list or len(signatures) > MAX_DOCUMENTS:

@@ -21,7 +21,7 @@ from mdoc.errors import MalformedError
 from mdoc.transcript import SessionTranscript
 
 STATUS_OK = 0
-_VERSION = re.compile(r"1\.[0-9]{1,2}")
+_VERSION = re.compile(r"1\.[0-9]")
 _KNOWN = frozenset({"version", "documents", "documentErrors", "status"})
 MAX_DOCUMENTS = 8
 """A gate asks for one or two."""
@@ -67,7 +67,11 @@ class DeviceResponse:
         """Raises MalformedError."""
         budget = ItemBudget()
         body = cbor.decode_map(raw, budget=budget)
-        version, status, documents = body.get("version"), body.get("status"), body.get("documents", [])
+        # An optional member that is null or undefined says what its absence says; some producers write that.
+        version, status, errors = body.get("version"), body.get("status"), body.get("documentErrors")
+        documents = body.get("documents")
+        if documents is None:
+            documents = []
         if type(version) is not str or not _VERSION.fullmatch(version):
             raise MalformedError("device response: version 1.x is expected")
         if type(status) is not int or status < 0:
@@ -78,7 +82,7 @@ class DeviceResponse:
             version,
             status,
             tuple([_document(entry, budget) for entry in documents]),
-            _document_errors(body["documentErrors"]) if "documentErrors" in body else (),
+            () if errors is None else _document_errors(errors),
             {} if _KNOWN.issuperset(body) else _others(raw),
             budget,
         )
@@ -148,8 +152,10 @@ def _document(entry: Any, budget: ItemBudget) -> Document:
     issuer_signed = _need(entry, "issuerSigned", "document")
     device_signed = _need(entry, "deviceSigned", "document")
     issuer_auth = cose.parse_sign1(_need(issuer_signed, "issuerAuth", "issuerSigned"), "issuerAuth")
-    spaces = issuer_signed.get("nameSpaces", {})
-    if type(spaces) is not dict:
+    spaces = issuer_signed.get("nameSpaces")
+    if spaces is None:
+        spaces = {}
+    elif type(spaces) is not dict:
         raise MalformedError("issuerSigned: nameSpaces is a map")
     items: dict[str, tuple[IssuerSignedItem, ...]] = {}
     for space, entries in spaces.items():
@@ -173,8 +179,17 @@ def _document(entry: Any, budget: ItemBudget) -> Document:
         mac = cose.parse_mac0(auth["deviceMac"], "deviceMac")
     else:
         raise MalformedError("deviceAuth: one of deviceSignature and deviceMac is expected")
-    errors = _errors(entry["errors"]) if "errors" in entry else {}
-    return Document(doc_type, items, issuer_auth, device_bytes, device_spaces, signature, mac, errors)
+    errors = entry.get("errors")
+    return Document(
+        doc_type,
+        items,
+        issuer_auth,
+        device_bytes,
+        device_spaces,
+        signature,
+        mac,
+        {} if errors is None else _errors(errors),
+    )
 
 
 def device_authentication(transcript: SessionTranscript, doc_type: str, device_name_spaces: Encoded) -> bytes:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mdoc import cbor, cose, limits
-from mdoc.cbor import Encoded
+from mdoc.cbor import Encoded, ItemBudget
 from mdoc.errors import MalformedError, SessionError
 from mdoc.transcript import SessionTranscript
 
@@ -110,11 +110,15 @@ class SessionEstablishment:
     @classmethod
     def parse(cls, raw: bytes) -> SessionEstablishment:
         """Raises MalformedError."""
-        body = cbor.decode_map(raw)
+        body = cbor.decode_map(raw, budget=ItemBudget(limits.MAX_SESSION_ITEMS))
         key, data = body.get("eReaderKey"), body.get("data")
         if type(key) is not Encoded or type(data) is not bytes:
             raise MalformedError("session establishment: eReaderKey and data are expected")
-        return cls(key, cose.ec_public_key(cbor.decode(key.content), "EReaderKey"), data)
+        return cls(
+            key,
+            cose.ec_public_key(cbor.decode(key.content, budget=ItemBudget(limits.MAX_SESSION_ITEMS)), "EReaderKey"),
+            data,
+        )
 
 
 def build_establishment(reader_key: Encoded, data: bytes) -> bytes:
@@ -129,7 +133,7 @@ class SessionData:
     @classmethod
     def parse(cls, raw: bytes) -> SessionData:
         """Unknown keys are ignored (drafts of the second edition add some). Raises MalformedError."""
-        body = cbor.decode_map(raw, max_bytes=limits.MAX_MESSAGE)
+        body = cbor.decode_map(raw, budget=ItemBudget(limits.MAX_SESSION_ITEMS))
         data, status = body.get("data"), body.get("status")
         if not (data is None or type(data) is bytes) or not (status is None or type(status) is int):
             raise MalformedError("session data: data is a bstr, status a number")

@@ -100,12 +100,12 @@ class StatusLists:
     """The cached lists of both kinds by address. Of two by one authority for one address the newer issue counts."""
 
     def __init__(self, lists: Iterable[AnyList] = ()) -> None:
-        found: dict[tuple[ListKind, str], list[AnyList]] = {}
+        found: dict[tuple[ListKind, str], list[tuple[AnyList, ListFacts]]] = {}
         for entry in lists:
-            found.setdefault((entry.kind, entry.uri), []).append(entry)
+            found.setdefault((entry.kind, entry.uri), []).append((entry, entry.facts))
         for entries in found.values():
-            # A stranger's list at the same address stays behind the one that counts: it never takes its place.
-            entries.sort(key=lambda entry: entry.issued_at, reverse=True)
+            # All are kept: a stranger's newer list at the same address never takes the place of the one that counts.
+            entries.sort(key=lambda pair: pair[0].issued_at, reverse=True)
         self._lists = found
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class StatusLists:
 
     def find(self, uri: str) -> StatusList | None:
         """The newest status list at an address that a trusted authority stands behind."""
-        for entry in self._lists.get((ListKind.STATUS_LIST, uri), ()):
+        for entry, _ in self._lists.get((ListKind.STATUS_LIST, uri), ()):
             if isinstance(entry, StatusList) and entry.anchor is not None:
                 return entry
         return None
@@ -126,7 +126,7 @@ class StatusLists:
         entry = self.find(uri)
         if entry is None:
             return TokenStatus.UNDETERMINED, _NO_LIST
-        return _judged(entry, entry.get(index), freshness, now, skew)
+        return _judged(entry.facts, entry.get(index), freshness, now, skew)
 
     def look_up(
         self,
@@ -145,7 +145,7 @@ class StatusLists:
         entries = self._lists.get((kind, reference.uri))
         if not entries:
             return TokenStatus.UNDETERMINED, _NO_LIST, None
-        for entry in entries:
+        for entry, facts in entries:
             if not entry.speaks_for(reference.certificate, accepts):
                 continue
             if isinstance(entry, StatusList) and isinstance(reference, StatusReference):
@@ -154,21 +154,21 @@ class StatusLists:
                 value = TokenStatus.INVALID if reference.identifier in entry.identifiers else TokenStatus.VALID
             else:
                 continue
-            return *_judged(entry, value, freshness, now, skew), entry.facts
+            return *_judged(facts, value, freshness, now, skew), facts
         return TokenStatus.UNDETERMINED, "the list is another issuing authority's", None
 
     def ages(self, now: datetime) -> Mapping[str, timedelta]:
-        return {uri: now - entries[0].issued_at for (_, uri), entries in self._lists.items()}
+        return {uri: now - entries[0][0].issued_at for (_, uri), entries in self._lists.items()}
 
 
 def _judged(
-    entry: AnyList, value: TokenStatus, freshness: Freshness, now: datetime, skew: timedelta
+    facts: ListFacts, value: TokenStatus, freshness: Freshness, now: datetime, skew: timedelta
 ) -> tuple[TokenStatus, str]:
     if value is TokenStatus.UNDETERMINED:
         return value, "no such entry in the list"
     if value is TokenStatus.INVALID:
         return value, ""
-    problem = staleness(entry.facts, freshness, now, skew)
+    problem = staleness(facts, freshness, now, skew)
     if problem is not None:
         return TokenStatus.STALE, f"the cached list is {problem}"
     return value, ""

@@ -24,11 +24,11 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import crl, identifierlist, issuerlist, limits, statuslist, vical
-from mdoc.certificates import Anchor, Certificate, Settings, TrustAnchors, load_pem, read, sitefile, valid_at
+from mdoc.certificates import Anchor, Certificate, Settings, TrustAnchors, pem_blocks, read, sitefile, valid_at
 from mdoc.certificates.anchors import SITE
-from mdoc.certificates.structure import of
 from mdoc.crl import Crl
 from mdoc.errors import MdocError, TrustError
+from mdoc.freshness import ListFacts
 from mdoc.issuerlist import IssuerList
 from mdoc.statuslist import AnyList, StatusLists
 from mdoc.vical import Vical
@@ -42,6 +42,7 @@ _FOLDERS: Mapping[str, frozenset[str]] = {
     "status": frozenset({".cwt"}),
 }
 """Folders and the endings that are read in each; other files count for the version alone."""
+_PEM = b"-----BEGIN"
 _SINGLE = ("issuers.cose", sitefile.NAME)
 _MAX_FILES = 4096
 _AHEAD = timedelta(hours=1)
@@ -65,6 +66,12 @@ class Trust:
     vicals: tuple[Vical, ...] = ()
     crls: tuple[Crl, ...] = ()
 
+    @property
+    def lists(self) -> tuple[ListFacts, ...]:
+        """What every list of issuers and of revoked signers says of itself, for showing ages; `status` has its own."""
+        issuers = () if self.issuers.date is None else (self.issuers.facts,)
+        return (*(entry.facts for entry in self.vicals), *issuers, *(entry.facts for entry in self.crls))
+
 
 def _files(directory: Path) -> Iterator[Path]:
     for name in _FOLDERS:
@@ -72,10 +79,6 @@ def _files(directory: Path) -> Iterator[Path]:
         if folder.is_dir():
             yield from sorted(entry for entry in folder.iterdir() if entry.is_file() and entry.name[0] != ".")
     yield from (directory / name for name in _SINGLE if (directory / name).is_file())
-
-
-def _certificates(content: bytes) -> list[Certificate]:
-    return [of(found) for found in load_pem(content)] if b"-----BEGIN" in content else [read(content)]
 
 
 def _status(content: bytes, trusted: TrustAnchors) -> AnyList:
@@ -118,6 +121,14 @@ class _Loading:
             if found is not None:
                 yield name, found
 
+    def certificates(self, folder: str) -> Iterator[tuple[str, Certificate]]:
+        """Every certificate in the files of a folder, PEM or DER; one that cannot be read takes none of the others with it."""
+        for name, ders in self.each(folder, lambda content: pem_blocks(content) if _PEM in content else [content]):
+            for raw in ders:
+                certificate = self.attempt(name, read, raw)
+                if certificate is not None:
+                    yield name, certificate
+
     def attempt(self, name: str, load: Callable[[bytes], Loaded], content: bytes) -> Loaded | None:
         try:
             return load(content)
@@ -144,7 +155,7 @@ def load_directory(
     site_file = loading.single(sitefile.NAME)
     settings = {} if site_file is None else sitefile.parse(site_file)
     own = _own_anchors(loading, settings, now)
-    roots = [root for _, found in loading.each("vical-roots", _certificates) for root in found]
+    roots = [root for _, root in loading.certificates("vical-roots")]
     vicals = _vicals(loading, roots, settings, now, previous)
     crls = _crls(loading, own, vicals, roots, now, previous)
     for entry in vicals:
@@ -172,16 +183,15 @@ def load_directory(
 
 def _own_anchors(loading: _Loading, settings: Mapping[bytes, Settings], now: datetime) -> list[Anchor]:
     found: list[Anchor] = []
-    for name, certificates in loading.each("iaca", _certificates):
-        for certificate in certificates:
-            chosen = settings.get(certificate.fingerprint(), Settings())
-            try:
-                found.append(Anchor.from_certificate(certificate, source=SITE, settings=chosen))
-            except TrustError as error:
-                loading.problems.append(f"{name}: {error}")
-                continue
-            if not valid_at(certificate, now):
-                loading.problems.append(f"{name}: outside its dates")
+    for name, certificate in loading.certificates("iaca"):
+        chosen = settings.get(certificate.fingerprint(), Settings())
+        try:
+            found.append(Anchor.from_certificate(certificate, source=SITE, settings=chosen))
+        except TrustError as error:
+            loading.problems.append(f"{name}: {error}")
+            continue
+        if not valid_at(certificate, now):
+            loading.problems.append(f"{name}: outside its dates")
     return found
 
 
@@ -213,7 +223,8 @@ def _vicals(
         rival = found.get(entry.publisher)
         if rival is None or entry.date > rival.date:
             found[entry.publisher] = entry
-    return list(found.values())
+    # An authority on two lists is judged by the fresher one (the first anchor that issued a signer names its source).
+    return sorted(found.values(), key=lambda entry: entry.date, reverse=True)
 
 
 def _crls(

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import passage_page  # noqa: E402  the path comes first
+import verification_page  # noqa: E402  the path comes first
 
 from policy.reasons import GROUPS, ORDER, WORDING  # noqa: E402  the path comes first
 
@@ -40,7 +41,11 @@ def reasons() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"docs/reasons.md": reasons, "docs/passage.md": passage_page.page}
+PAGES = {
+    "docs/passage.md": passage_page.page,
+    "docs/reasons.md": reasons,
+    "docs/verification.md": verification_page.page,
+}
 
 
 def main(arguments: list[str]) -> int:

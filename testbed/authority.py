@@ -41,6 +41,9 @@ STATUS_LIFETIME = timedelta(days=7)
 CRL_LIFETIME = timedelta(days=30)
 _SIGNERS = {"document-signer": EKU_MDOC_DS, "licence-signer": EKU_MDL_DS}
 """Two certificates for the one document-signer key: a driving licence is signed under a purpose of its own (table B.3)."""
+_CURVES: Mapping[str, ec.EllipticCurve] = {
+    curve.name: curve for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
+}
 _KEYS = ("iaca", "document-signer", "status-signer", "pass", "list")
 Random = Callable[[int], bytes]
 
@@ -137,6 +140,18 @@ def _read_certificate(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
+def _listed(row: dict[str, Any]) -> ListedIssuer:
+    """From the authority's state."""
+    return ListedIssuer(
+        bytes.fromhex(row["kid"]),
+        ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[row["curve"]], bytes.fromhex(row["point"])),
+        tuple(row["doc_types"]),
+        datetime.fromisoformat(row["not_before"]),
+        datetime.fromisoformat(row["not_after"]),
+        tuple(row["status_lists"]),
+    )
+
+
 def _signers(
     key: ec.EllipticCurvePublicKey, iaca: x509.Certificate, iaca_key: ec.EllipticCurvePrivateKey, begin: datetime
 ) -> dict[str, x509.Certificate]:
@@ -196,6 +211,7 @@ class Authority:
             "statuses": [],
             "crl_number": 0,
             "revoked_signers": [],
+            "listed": [],
         }
         (directory / "authority.json").write_text(json.dumps(state, ensure_ascii=False), "utf-8")
         return cls(directory, random_bytes)
@@ -318,6 +334,22 @@ class Authority:
             certificate=self.status_signer,
         )
 
+    def list_issuer(self, issuer: ListedIssuer) -> None:
+        """Put another issuer on the list that `publish` signs, in place of an earlier entry of its name."""
+        point = issuer.key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+        row = {
+            "kid": issuer.kid.hex(),
+            "curve": issuer.key.curve.name,
+            "point": point.hex(),
+            "doc_types": list(issuer.doc_types),
+            "not_before": issuer.not_before.isoformat(),
+            "not_after": issuer.not_after.isoformat(),
+            "status_lists": list(issuer.status_lists),
+        }
+        others = [entry for entry in self._state["listed"] if entry["kid"] != row["kid"]]
+        self._state["listed"] = [*others, row]
+        self._save()
+
     def issuer_list(self, now: datetime) -> bytes:
         entry = ListedIssuer(
             kid=bytes.fromhex(self._state["kid"]),
@@ -327,7 +359,8 @@ class Authority:
             not_after=(now + timedelta(days=365)).astimezone(UTC),
             status_lists=(self.status_uri,),
         )
-        return issuerlist.build([entry], now, self._keys["list"])
+        others = [_listed(row) for row in self._state["listed"]]
+        return issuerlist.build([entry, *others], now, self._keys["list"])
 
     def publish(self, trust: Path, now: datetime) -> None:
         """Write root, revocation lists and issuer list into a gate's trust directory."""

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mdoc.errors import MdocError
 from protocol.clock import SystemClock
 from testbed.authority import Authority, canary_person
+from testbed.opendid import listed_issuer
 from testbed.phone.wallet import Held, Wallet
 from testbed.provider import Provider
 
@@ -50,6 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("revoke-signer", help=signer)
     publish = commands.add_parser("publish", help="출입문 신뢰 디렉터리에 쓰기 (write a gate's trust directory)")
     publish.add_argument("--trust", type=Path, required=True, help="신뢰 디렉터리 (trust directory)")
+    listed = commands.add_parser("list-did", help="Open DID 발급자를 발급자 목록에 올리기 (list an Open DID issuer)")
+    listed.add_argument("--document", type=Path, required=True, help="DID 문서, JSON (DID document)")
+    listed.add_argument("--key", default="assert", help="서명 키 이름 (name of its signing key)")
+    listed.add_argument("--doc-type", action="append", required=True, help="문서 종류 (document type)")
+    listed.add_argument(
+        "--status-list", action="append", default=[], help="상태 목록 주소 (address of its status list)"
+    )
+    listed.add_argument("--valid-until", type=_moment, required=True, help="유효 끝 (valid until)")
     vical = commands.add_parser(
         "vical",
         help="발급기관 목록(VICAL)에 서명해 신뢰 디렉터리에 쓰기 (sign a list of authorities into a trust directory)",
@@ -134,6 +143,18 @@ def main(argv: Sequence[str]) -> int:
                 authority.revoke(index)
             print("폐지했습니다. publish로 배포하세요")
             print("Revoked. Publish it with `publish`")
+        elif options.command == "list-did":
+            issuer = listed_issuer(
+                options.document.read_bytes(),
+                key=options.key,
+                doc_types=options.doc_type,
+                not_before=now,
+                not_after=options.valid_until,
+                status_lists=options.status_list,
+            )
+            authority.list_issuer(issuer)
+            print(f"목록에 올렸습니다: {issuer.kid.decode()}. publish로 배포하세요")
+            print(f"Listed: {issuer.kid.decode()}. Publish it with `publish`")
         elif options.command == "revoke-signer":
             authority.revoke_signer(now)
             print("발급 인증서를 폐지하고 새로 만들었습니다. publish로 배포하세요")

@@ -193,9 +193,10 @@ class TrustAnchors:
 
     def _issued(self, leaf: Certificate, profile: Profile, further: Sequence[Certificate]) -> Chained | str | None:
         candidates = self._by_subject.get(leaf.issuer, ())
-        signed = [
-            anchor for anchor in candidates if signature_holds(anchor.key, leaf.algorithm, leaf.signature, leaf.tbs)
-        ]
+        # A root and its renewals share a key, and a check costs milliseconds on the larger curves.
+        keys = {anchor.certificate.public_key_info: anchor.key for anchor in candidates}
+        holds = {info: signature_holds(key, leaf.algorithm, leaf.signature, leaf.tbs) for info, key in keys.items()}
+        signed = [anchor for anchor in candidates if holds[anchor.certificate.public_key_info]]
         if not signed:
             return None
         problem = ""

@@ -39,6 +39,11 @@ def element(data: bytes, at: int, end: int) -> tuple[int, int, int]:
 
 def expect(data: bytes, at: int, end: int, tag: int) -> tuple[int, int]:
     """(begin, end) of the content of the element at `at`, which must carry `tag`."""
+    begin = at + 2
+    if begin <= end and data[at] == tag and data[at + 1] < 0x80:  # most are short, and a call costs more than they do
+        stop = begin + data[at + 1]
+        if stop <= end:
+            return begin, stop
     found, begin, stop = element(data, at, end)
     if found != tag:
         raise MalformedError(f"DER: tag {found:#x} where {tag:#x} is expected")

@@ -36,7 +36,6 @@ from mdoc.certificates.structure import (
     KEY_USAGE,
     STATE,
     Certificate,
-    attributes,
     authority_identifier,
     basic_constraints,
     extended_key_usage,
@@ -211,30 +210,30 @@ def _own_key(certificate: Certificate, issuer: Certificate | None) -> str | None
 
 
 def _one_country(certificate: Certificate, _: Certificate | None) -> str | None:
-    return None if len(attributes(certificate.subject, COUNTRY)) == 1 else "not exactly one country"
+    return None if len(certificate.subject_attributes(COUNTRY)) == 1 else "not exactly one country"
 
 
 def _country_form(certificate: Certificate, _: Certificate | None) -> str | None:
-    for country in attributes(certificate.subject, COUNTRY):
+    for country in certificate.subject_attributes(COUNTRY):
         if len(country) != 2 or not country.isalpha() or not country.isupper():
             return "country is not two upper-case letters"
     return None
 
 
 def _same_country(certificate: Certificate, issuer: Certificate | None) -> str | None:
-    if issuer is None or attributes(certificate.subject, COUNTRY) == attributes(issuer.subject, COUNTRY):
+    if issuer is None or certificate.subject_attributes(COUNTRY) == issuer.subject_attributes(COUNTRY):
         return None
     return "country differs from the issuing authority's"
 
 
 def _same_state(certificate: Certificate, issuer: Certificate | None) -> str | None:
-    if issuer is None or attributes(certificate.subject, STATE) == attributes(issuer.subject, STATE):
+    if issuer is None or certificate.subject_attributes(STATE) == issuer.subject_attributes(STATE):
         return None
     return "state differs from the issuing authority's"
 
 
 def _common_name(certificate: Certificate, _: Certificate | None) -> str | None:
-    return None if any(attributes(certificate.subject, COMMON_NAME)) else "no common name"
+    return None if any(certificate.subject_attributes(COMMON_NAME)) else "no common name"
 
 
 def _serial_number(certificate: Certificate, _: Certificate | None) -> str | None:
@@ -481,5 +480,6 @@ def purpose_fits(certificate: Certificate, doc_type: str) -> bool:
 
 
 def tolerable() -> frozenset[str]:
-    """Names that a tolerance may give: `profile.row`."""
-    return frozenset(f"{profile.name}.{row.name}" for profile in PROFILES for row in profile.rows if not row.fixed)
+    """Names that a site's tolerance may give, `profile.row`: of the profiles that an issuing authority's settings bind."""
+    profiles = (IACA_PROFILE, DOCUMENT_SIGNER_PROFILE, STATUS_SIGNER_PROFILE)
+    return frozenset(f"{profile.name}.{row.name}" for profile in profiles for row in profile.rows if not row.fixed)

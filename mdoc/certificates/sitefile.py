@@ -45,7 +45,7 @@ def _tolerance(value: Any, place: str) -> Tolerance:
         raise _fail(place, "a table is expected")
     _known(value, frozenset({"rule", "reason"}), place)
     rule, reason = value.get("rule"), value.get("reason")
-    if rule not in tolerable():
+    if type(rule) is not str or rule not in tolerable():
         raise _fail(f"{place}.rule", "no such rule, or one that cannot be tolerated")
     if type(reason) is not str or not reason.strip():
         raise _fail(f"{place}.reason", "a reason is expected")

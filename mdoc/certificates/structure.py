@@ -5,7 +5,9 @@ Reading says nothing about trust: `mdoc.certificates.profiles` holds the rules, 
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -62,6 +64,7 @@ class Certificate:
     """One certificate. Byte fields are DER as received; equality is equality of all bytes."""
 
     __slots__ = (
+        "_subject",
         "algorithm",
         "der",
         "extensions",
@@ -94,6 +97,7 @@ class Certificate:
     not_before: datetime
     not_after: datetime
     public_key_info: bytes
+    _subject: dict[bytes, tuple[bytes, ...]] | None
     extensions: Mapping[bytes, tuple[bool, bytes]]
     """{OID content: (critical, value)}."""
 
@@ -102,6 +106,12 @@ class Certificate:
 
     def __hash__(self) -> int:
         return hash(self.der)
+
+    def subject_attributes(self, oid: bytes) -> tuple[bytes, ...]:
+        """Contents of the subject's attributes of type `oid`, in order; read once. Raises MalformedError."""
+        if self._subject is None:
+            self._subject = name_attributes(self.subject)
+        return self._subject.get(oid, ())
 
     def extension(self, oid: bytes) -> bytes | None:
         found = self.extensions.get(oid)
@@ -123,6 +133,7 @@ def read(raw: bytes) -> Certificate:
     element, expect = der.element, der.expect
     found = Certificate()
     found.der = raw
+    found._subject = None
     begin, end = der.whole(raw, der.SEQUENCE)
     at, tbs_end = expect(raw, begin, end, der.SEQUENCE)
     found.tbs = raw[begin:tbs_end]
@@ -213,7 +224,13 @@ def load_der(raw: bytes) -> x509.Certificate:
             certificate.not_valid_after_utc,
             certificate.signature_hash_algorithm,
         )
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise MalformedError("certificate cannot be read") from error
     return certificate
 
@@ -223,8 +240,22 @@ def load_pem(text: bytes) -> list[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(text)
         return [load_der(certificate.public_bytes(Encoding.DER)) for certificate in found]
-    except (ValueError, MalformedError) as error:
+    except (ValueError, MalformedError, x509.InvalidVersion) as error:
         raise TrustError("not a PEM certificate") from error
+
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----")
+
+
+def pem_blocks(text: bytes) -> list[bytes]:
+    """DER of every certificate in a PEM text, unread, so that a bad one takes none of the others with it. Raises TrustError."""
+    try:
+        found = [base64.b64decode(b"".join(block.split()), validate=True) for block in _PEM.findall(text)]
+    except ValueError as error:
+        raise TrustError("not a PEM certificate") from error
+    if not found:
+        raise TrustError("not a PEM certificate")
+    return found
 
 
 def chain_from_header(value: object) -> list[bytes]:
@@ -296,9 +327,9 @@ def valid_at(certificate: Certificate | x509.Certificate, moment: datetime) -> b
     return certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc
 
 
-def attributes(name: bytes, oid: bytes) -> tuple[bytes, ...]:
-    """Contents of the name's attributes of type `oid`, in order. Raises MalformedError."""
-    found = []
+def name_attributes(name: bytes) -> dict[bytes, tuple[bytes, ...]]:
+    """{attribute type (OID content): contents, in order} of a Name with its head. Raises MalformedError."""
+    found: dict[bytes, tuple[bytes, ...]] = {}
     element, expect = der.element, der.expect
     at, end = expect(name, 0, len(name), der.SEQUENCE)
     while at < end:
@@ -306,10 +337,10 @@ def attributes(name: bytes, oid: bytes) -> tuple[bytes, ...]:
         while inner < at:
             start, inner = expect(name, inner, at, der.SEQUENCE)
             start, stop = expect(name, start, inner, der.OID)
-            if name[start:stop] == oid:
-                _, start, stop = element(name, stop, inner)
-                found.append(name[start:stop])
-    return tuple(found)
+            oid = name[start:stop]
+            _, start, stop = element(name, stop, inner)
+            found[oid] = (*found.get(oid, ()), name[start:stop])
+    return found
 
 
 def key_usage(certificate: Certificate) -> int | None:

@@ -29,6 +29,7 @@ from mdoc.negotiated_handover import SERVICE, TE, TP, TS
 from testbed.phone.isodep import Application, Ended, IsoDepTarget
 
 OnMessage = Callable[[bytes], bytes | None]
+Handover = bytes | Callable[[HandoverRequest], bytes]
 NDEF_FILE = bytes.fromhex("E104")
 MAX_NDEF_FILE = 0x7FFF
 
@@ -126,13 +127,16 @@ class NegotiatedNdefApplet:
 
 
 class PhoneApplication:
-    """Dispatches C-APDUs to the applications of a phone. `unlocked` cleared: every SELECT is answered 6A82, as Android does."""
+    """Dispatches C-APDUs to the applications of a phone. `unlocked` cleared: every SELECT is answered 6A82, as Android does.
 
-    def __init__(self, handover_select: bytes, on_message: OnMessage, *, data_transfer: bool = True) -> None:
+    `handover` is the Handover Select message to show (static), or what chooses one for a Handover Request (negotiated).
+    """
+
+    def __init__(self, handover: Handover, on_message: OnMessage, *, data_transfer: bool = True) -> None:
         self.unlocked = threading.Event()
         self.unlocked.set()
-        self._handover_select, self._on_message, self._data_transfer = handover_select, on_message, data_transfer
-        self._selected: NdefApplet | EnvelopeApplet | None = None
+        self._handover, self._on_message, self._data_transfer = handover, on_message, data_transfer
+        self._selected: NdefApplet | NegotiatedNdefApplet | EnvelopeApplet | None = None
 
     def __call__(self, raw: bytes) -> bytes:
         try:
@@ -149,7 +153,11 @@ class PhoneApplication:
         self._selected = None
         if self.unlocked.is_set():
             if aid == NDEF_AID:
-                self._selected = NdefApplet(self._handover_select)
+                handover = self._handover
+                if isinstance(handover, bytes):
+                    self._selected = NdefApplet(handover)
+                else:
+                    self._selected = NegotiatedNdefApplet(handover)
             elif aid == MDOC_AID and self._data_transfer:
                 self._selected = EnvelopeApplet(self._on_message)
         return Response(SW_OK if self._selected is not None else SW_NOT_FOUND)
@@ -169,7 +177,7 @@ class PhoneNfc:
 
     def present(
         self,
-        handover_select: bytes,
+        handover: Handover,
         on_message: OnMessage,
         *,
         wait: float = 10.0,
@@ -195,7 +203,7 @@ class PhoneNfc:
                 return None
             return on_message(message)
 
-        application = PhoneApplication(handover_select, count, data_transfer=data_transfer)
+        application = PhoneApplication(handover, count, data_transfer=data_transfer)
 
         def until_gone(raw: bytes) -> bytes | None:
             answer = application(raw)

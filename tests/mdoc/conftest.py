@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -47,7 +47,7 @@ class World:
     def status(self, at: datetime = NOW) -> StatusLists:
         return StatusLists([statuslist.parse_token(self.authority.status_token(at), self.trust)])
 
-    def session(self, items: RequestedItems = ASKED) -> tuple[ReaderSession, HolderSession]:
+    def session(self, items: RequestedItems | Sequence[RequestedItems] = ASKED) -> tuple[ReaderSession, HolderSession]:
         ephemeral = ec.generate_private_key(ec.SECP256R1())
         engagement = build_engagement(ephemeral.public_key(), ble=BleOptions())
         reader = ReaderSession(engagement, QrHandover(), items, self.identity)

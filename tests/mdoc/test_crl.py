@@ -1,0 +1,274 @@
+"""Certificate revocation lists: what counts as one, whose it is, and that none falls back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mdoc import crl
+from mdoc.certificates import (
+    DOCUMENT_SIGNER_PROFILE,
+    STATUS_SIGNER_PROFILE,
+    Anchor,
+    Certificate,
+    Chained,
+    TrustAnchors,
+    der,
+    read,
+)
+from mdoc.crl import Crl
+from mdoc.errors import MalformedError, TrustError
+from testbed import certificates
+from tests.conftest import NOW
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+BEGIN = NOW - timedelta(days=30)
+ROOT = certificates.root(KEY, "Root", country="KR", not_before=BEGIN, lifetime=timedelta(days=3650))
+MONTH = timedelta(days=30)
+Builder = x509.CertificateRevocationListBuilder
+
+
+def own(certificate: x509.Certificate) -> Certificate:
+    return read(certificate.public_bytes(Encoding.DER))
+
+
+def built(number: int = 1, revoked: tuple[int, ...] = (), at: Any = NOW, **changes: Any) -> bytes:
+    arguments: dict[str, Any] = {"number": number, "revoked": revoked, "this_update": at, "lifetime": MONTH, **changes}
+    return crl.build(ROOT, KEY, **arguments)
+
+
+def parsed(raw: bytes) -> Crl:
+    return crl.parse(raw, [own(ROOT)])
+
+
+def test_reads_what_the_authority_signed() -> None:
+    found = parsed(built(7, (5, 2**150)))
+    assert found.number == 7
+    assert found.revoked == {5, 2**150}
+    assert (found.this_update, found.next_update) == (NOW, NOW + MONTH)
+    assert (found.facts.name, found.facts.version, found.facts.issued_at) == ("Root", "7", NOW)
+    assert parsed(built()).revoked == frozenset()
+
+
+def plain() -> Builder:
+    """A list without any extension."""
+    return Builder().issuer_name(ROOT.subject).last_update(NOW).next_update(NOW + MONTH)
+
+
+def identified(builder: Builder) -> Builder:
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(KEY.public_key())
+    return builder.add_extension(identifier, critical=False)
+
+
+def numbered(builder: Builder) -> Builder:
+    return builder.add_extension(x509.CRLNumber(1), critical=False)
+
+
+def entry(*extensions: tuple[x509.ExtensionType, bool]) -> x509.RevokedCertificate:
+    builder = x509.RevokedCertificateBuilder().serial_number(5).revocation_date(NOW)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.build()
+
+
+def good() -> Builder:
+    return numbered(identified(plain()))
+
+
+POINT = x509.IssuingDistributionPoint(
+    full_name=None,
+    relative_name=None,
+    only_contains_user_certs=False,
+    only_contains_ca_certs=False,
+    only_some_reasons=None,
+    indirect_crl=True,
+    only_contains_attribute_certs=False,
+)
+FORGERIES: dict[str, Callable[[], Builder]] = {
+    "no number": lambda: identified(plain()),
+    "no authority key identifier": lambda: numbered(plain()),
+    "no extension at all": plain,
+    "an indirect list": lambda: good().add_extension(POINT, critical=True),
+    "a delta list": lambda: good().add_extension(x509.DeltaCRLIndicator(1), critical=True),
+    "an unknown critical extension": lambda: good().add_extension(
+        x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), critical=True
+    ),
+    "an entry of another authority": lambda: good().add_revoked_certificate(
+        entry((x509.CertificateIssuer([x509.DirectoryName(ROOT.subject)]), True))
+    ),
+    "an entry with an unknown critical extension": lambda: good().add_revoked_certificate(
+        entry((x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True))
+    ),
+    "an entry that takes another back": lambda: good().add_revoked_certificate(
+        entry((x509.CRLReason(x509.ReasonFlags.remove_from_crl), False))
+    ),
+    "a serial number twice": lambda: good().add_revoked_certificate(entry()).add_revoked_certificate(entry()),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_refuses_a_list_with(name: str) -> None:
+    raw = FORGERIES[name]().sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
+    with pytest.raises(MalformedError):
+        parsed(raw)
+
+
+def test_an_entry_may_give_its_reason() -> None:
+    revoked = good().add_revoked_certificate(entry((x509.CRLReason(x509.ReasonFlags.key_compromise), False)))
+    assert parsed(revoked.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)).revoked == {5}
+
+
+def test_refuses_a_list_that_nobody_trusted_signed() -> None:
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    for raw in (
+        good().sign(stranger, hashes.SHA256()).public_bytes(Encoding.DER),
+        good().sign(KEY, hashes.SHA224()).public_bytes(Encoding.DER),
+    ):
+        with pytest.raises(TrustError):
+            parsed(raw)
+    with pytest.raises(TrustError):
+        crl.parse(built(), [])
+
+
+def test_refuses_a_list_of_a_signer_below_the_authority() -> None:
+    """It has the right name and key identifier for nothing: a document signer may not revoke."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signer = certificates.document_signer(key.public_key(), issuer=ROOT, issuer_key=KEY, not_before=BEGIN)
+    raw = crl.build(signer, key, number=1, revoked=[5], this_update=NOW, lifetime=MONTH)
+    with pytest.raises(TrustError):
+        crl.parse(raw, [own(ROOT), own(signer)])
+
+
+def test_refuses_a_list_cut_short_flipped_or_too_long() -> None:
+    raw = built(1, (5,))
+    for at in range(len(raw)):
+        flipped = bytearray(raw)
+        flipped[at] ^= 1 << (at % 8)
+        with pytest.raises((MalformedError, TrustError)):
+            parsed(bytes(flipped))
+    for broken in (raw[:-1], raw + b"\0", bytes(2_000_000)):
+        with pytest.raises(MalformedError):
+            parsed(broken)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(raw=st.binary(max_size=100))
+def test_arbitrary_bytes_are_malformed(raw: bytes) -> None:
+    for prefix in (b"", b"\x30\x50\x30\x40\x02\x01\x01"):
+        with pytest.raises(MalformedError):
+            parsed(prefix + raw)
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    if length < 0x80:
+        return bytes((tag, length)) + content
+    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(size))) + size + content
+
+
+def parts(raw: bytes, begin: int, end: int) -> list[bytes]:
+    """The elements of data[begin:end], each with its head."""
+    found = []
+    for _tag, _start, stop in der.children(raw, begin, end):
+        found.append(raw[begin:stop])
+        begin = stop
+    return found
+
+
+def resigned(change: Callable[[list[bytes]], list[bytes]]) -> bytes:
+    """A list in shapes that the library does not write, with a good signature over them."""
+    raw = built(1, (5,))
+    tbs, algorithm, _signature = parts(raw, *der.whole(raw, der.SEQUENCE))
+    changed = tlv(der.SEQUENCE, b"".join(change(parts(tbs, *der.whole(tbs, der.SEQUENCE)))))
+    signature = KEY.sign(changed, ec.ECDSA(hashes.SHA256()))
+    return tlv(der.SEQUENCE, changed + algorithm + tlv(der.BIT_STRING, b"\0" + signature))
+
+
+def test_the_shape_that_is_changed_below_is_a_good_one() -> None:
+    """Members of the list: version, algorithm, issuer, thisUpdate, nextUpdate, entries, extensions."""
+    assert parsed(resigned(lambda members: members)) == parsed(built(1, (5,)))
+
+
+SHAPES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
+    "no end": (lambda m: [*m[:4], *m[5:]], "nextUpdate"),
+    "an end before its beginning": (lambda m: [*m[:3], m[4], m[3], *m[5:]], "nextUpdate"),
+    "an empty list of entries": (lambda m: [*m[:5], tlv(der.SEQUENCE, b""), m[6]], "empty"),
+    "version 1": (lambda m: m[1:], "DER"),
+    "version 3": (lambda m: [tlv(der.INTEGER, b"\2"), *m[1:]], "version 2"),
+    "no extensions": (lambda m: m[:6], "DER"),
+    "more behind the extensions": (lambda m: [*m, tlv(der.INTEGER, b"\1")], "expected"),
+    "extensions twice": (lambda m: [*m, m[6]], "expected"),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_refuses_a_signed_list_with(name: str) -> None:
+    change, expected = SHAPES[name]
+    with pytest.raises(MalformedError, match=expected):
+        parsed(resigned(change))
+
+
+def chained(lists: list[Crl], profile: Any, leaf: x509.Certificate) -> Chained:
+    anchors = TrustAnchors([Anchor.from_certificate(ROOT)], crls=lists)
+    found = anchors.issued(leaf.public_bytes(Encoding.DER), profile)
+    assert isinstance(found, Chained)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["document signer", "status signer"])
+def test_a_signer_on_the_list_is_revoked(kind: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    if kind == "document signer":
+        leaf = certificates.document_signer(key, issuer=ROOT, issuer_key=KEY, not_before=BEGIN)
+        profile = DOCUMENT_SIGNER_PROFILE
+    else:
+        leaf = certificates.status_signer(key, "Status", issuer=ROOT, issuer_key=KEY, not_before=BEGIN)
+        profile = STATUS_SIGNER_PROFILE
+    listed = parsed(built(1, (leaf.serial_number,)))
+    assert chained([listed], profile, leaf).revoked
+    assert chained([listed], profile, leaf).crl is listed
+    assert not chained([parsed(built(1, (5,)))], profile, leaf).revoked
+    assert chained([], profile, leaf).crl is None
+
+
+def test_another_authority_s_list_says_nothing_about_a_signer() -> None:
+    other = ec.generate_private_key(ec.SECP256R1())
+    twin = certificates.root(other, "Root", country="KR", not_before=BEGIN, lifetime=timedelta(days=3650))
+    leaf = certificates.document_signer(KEY.public_key(), issuer=twin, issuer_key=other, not_before=BEGIN)
+    listed = parsed(built(1, (leaf.serial_number,)))  # same name, another key
+    anchors = TrustAnchors([Anchor.from_certificate(ROOT), Anchor.from_certificate(twin)], crls=[listed])
+    found = anchors.issued(leaf.public_bytes(Encoding.DER), DOCUMENT_SIGNER_PROFILE)
+    assert isinstance(found, Chained)
+    assert not found.revoked
+    assert found.crl is None
+
+
+def test_rollback_of_a_list_leaves_the_one_in_force() -> None:
+    newer = parsed(built(2, (5,), NOW))
+    older = parsed(built(1, (), NOW - timedelta(days=1)))
+    assert crl.newest([older], [newer]) == ((newer,), 1)
+    assert crl.newest([newer], [older]) == ((newer,), 0)
+    assert crl.newest([older, newer]) == ((newer,), 0)
+    assert crl.newest([newer], [newer]) == ((newer,), 0)
+    assert crl.newest([], [newer]) == ((), 0)  # the site took it away
+
+
+@pytest.mark.parametrize("moved", ["number", "date"])
+def test_a_list_that_advances_in_one_and_falls_back_in_the_other_is_older(moved: str) -> None:
+    current = parsed(built(5))
+    mixed = replace(current, number=6, this_update=NOW - MONTH) if moved == "number" else replace(
+        current, number=4, this_update=NOW + MONTH
+    )  # fmt: skip
+    assert not mixed.newer_than(current)
+    assert crl.newest([mixed], [current]) == ((current,), 1)
