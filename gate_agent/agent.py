@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from drivers.ports import Direction
 from gate_agent import config as configuration
 from gate_agent import health, log
-from gate_agent.background import Background
 from gate_agent.barrier import Barrier
 from gate_agent.clockwatch import ClockWatch
 from gate_agent.config import ConfigError, Expected, GateConfig
@@ -39,7 +38,7 @@ from gate_agent.services import Services
 from gate_agent.trust import Signers, TrustCache, load_list_key
 from gate_agent.uplink import Uplink
 from gate_agent.zone import FileZoneKeys, ZoneKeys
-from gate_agent.zones import NoKeys, Zones
+from gate_agent.zones import NoKeys, Way, Zones
 from mdoc.certificates import load_pem
 from mdoc.errors import TrustError
 from mdoc.reader import ReaderIdentity
@@ -171,7 +170,6 @@ class Agent:
                 self._device_changed(name, False, "not there at start")
         loop = asyncio.get_running_loop()
         watch = self._watch = await self._clock_watch(journal)
-        background = Background()
         zones = self._zones = Zones(
             config.state_dir / ZONES_FILE,
             site=config.site,
@@ -181,7 +179,6 @@ class Agent:
             random_bytes=os.urandom,
             note=journal.note,
             call_later=loop.call_later,
-            background=background,
         )
         trust = self._trust = TrustCache(
             config.trust_directory,
@@ -207,7 +204,6 @@ class Agent:
             random_bytes=os.urandom,
             new_key=ec.generate_private_key,
             judge=Judge(zones, watch.look, self._clock.monotonic, config.times.clock_error_s),
-            background=background,
             degraded=lambda: self.degraded()[:MAX_FLAGS],
         )
         orders = await self._open_modes(journal)
@@ -353,11 +349,9 @@ class Agent:
     def _ended(self, lane: str, outcome: Effect, direction: Direction, attempt: str | None) -> None:
         """How a passage ended, told to the zones on both sides."""
         side = next(each.settings for each in self._lanes if each.settings.id == lane)
-        point = cast(TrustCache, self._trust).current.policy.points[side.point]
-        leaves, enters = point.from_zone, point.to_zone
-        if direction is not side.direction:
-            leaves, enters = enters, leaves
-        cast(Zones, self._zones).ended(outcome, attempt, leaves, enters)
+        policy = cast(TrustCache, self._trust).current.policy
+        way = Way.of(policy, side.point, reverse=direction is not side.direction)
+        cast(Zones, self._zones).ended(outcome, attempt, way)
 
     def _barrier(self, settings: configuration.Barrier, services: Services, orders: Orders | None) -> Barrier:
         barrier = Barrier(

@@ -34,12 +34,14 @@ from gate_agent.challenge import CHANGE_S, Challenges
 from gate_agent.coalesce import Coalescer
 from gate_agent.devices import Supervised
 from gate_agent.display import Display
+from gate_agent.journal import AlreadyUsedError
 from gate_agent.judge import Judged, Presented, Side, exempt, notes_of
 from gate_agent.passage import PASSAGE, RESTING, Refusal, State
 from gate_agent.services import Services
 from gate_agent.timers import CallLater, Handle
 from gate_agent.transaction import Attempt, Opened, RefusedError, Stage, reason_of
 from gate_agent.zone import ZoneStoreError
+from gate_agent.zones import Way
 from mdoc.engagement import QR_SCHEME, BleOptions, DeviceEngagement, from_qr
 from mdoc.errors import MalformedError
 from mdoc.qrpass import PREFIX
@@ -257,11 +259,13 @@ class Lane:
 
     async def _grant(self, attempt: Attempt, presented: Presented, judged: Judged) -> Granted:
         """Reserved, then durable. Raises RefusedError, AlreadyUsedError or RecordUnavailableError; nothing is reserved then."""
-        zones, direction = self._services.judge.zones, self.settings.direction
-        zone = attempt.in_force.policy.zone_of(self.settings.point).name
+        zones, policy = self._services.judge.zones, attempt.in_force.policy
+        way = Way.of(policy, self.settings.point)
+        if presented.mark is not None and zones.pass_used(way.decides, presented.mark[0]):
+            raise AlreadyUsedError
         try:
             while True:
-                found = zones.reserve(zone, presented.handle, attempt.id, self.settings.id, direction, judged.finding)
+                found = zones.reserve(way, presented.handle, attempt.id, self.settings.id, judged.finding)
                 if found is None:
                     break
                 # The same person at another lane, a moment ago. What is found against somebody only grows: this ends.
@@ -275,6 +279,8 @@ class Lane:
         except BaseException:
             zones.free(attempt.id)
             raise
+        if presented.mark is not None:
+            zones.use_pass(way.decides, *presented.mark)
         return Granted(attempt, exempt(judged.decision))
 
     def _wait_for_second(self, attempt: Attempt, presented: Presented, judged: Judged) -> None:

@@ -6,24 +6,26 @@ light into events. Its file is small and written on the loop: one commit for eac
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from drivers.ports import Direction
-from gate_agent.background import Background
 from gate_agent.passage import Effect as Outcome
-from gate_agent.timers import CallLater, Handle
+from gate_agent.timers import CallLater
+from gate_agent.zone import Effect as ZoneEffect
 from gate_agent.zone import (
     EnteredTwice,
     Fact,
     Finding,
     Full,
     Moment,
-    Outgoing,
     ZoneKeys,
+    ZoneLink,
     ZoneSettings,
     ZoneState,
     ZoneStoreError,
@@ -37,7 +39,6 @@ from protocol.mqtt import Message
 
 _log = logging.getLogger(__name__)
 
-TICK_S = 1.0
 NOT_ASKED = Finding(Fact.NOT_ASKED, Fact.NOT_ASKED)
 
 Note = Callable[[Kind, Mapping[str, Any]], None]
@@ -64,6 +65,22 @@ def settings_of(policy: Policy) -> dict[str, ZoneSettings]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Through an access point: the zone it leaves, the zone it enters, and the one whose rules decide. `outside` is no zone."""
+
+    leaves: str
+    enters: str
+    decides: str
+
+    @classmethod
+    def of(cls, policy: Policy, point: str, *, reverse: bool = False) -> Way:
+        """`reverse`: against the point's direction, as by a free exit."""
+        rule = policy.points[point]
+        leaves, enters = (rule.to_zone, rule.from_zone) if reverse else (rule.from_zone, rule.to_zone)
+        return cls(leaves, enters, rule.zone)
+
+
 class Zones:
     """`use` for the first rules and after each change of them; `start` when the link is there; `stop` at the end."""
 
@@ -78,16 +95,16 @@ class Zones:
         random_bytes: Callable[[int], bytes],
         note: Note,
         call_later: CallLater,
-        background: Background,
     ) -> None:
         self._path, self._site, self._gate, self._keys = path, site, gate, keys
         self._clock, self._random_bytes, self._note = clock, random_bytes, note
-        self._call_later, self._background = call_later, background
+        self._call_later = call_later
         self._settings: dict[str, ZoneSettings] = {}
         self._state: ZoneState | None = None
         self._publish: Publish | None = None
-        self._linked = self._flushing = self._broken = False
-        self._timer: Handle | None = None
+        self._link: ZoneLink | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._linked = self._broken = False
 
     def use(self, policy: Policy) -> None:
         """Take the zones of these rules; what is known of a zone that stays is kept."""
@@ -102,7 +119,7 @@ class Zones:
         if not self._settings:
             return
         try:
-            self._state = ZoneState(
+            state = self._state = ZoneState(
                 self._path,
                 site=self._site,
                 gate=self._gate,
@@ -117,13 +134,21 @@ class Zones:
             self._broken = True
             return
         self._broken = False
-        if self._state.renewed:
+        if state.renewed:
             _log.warning("the anti-passback file was damaged and begins anew")
+        if self._publish is not None:
+            self._carry(state, self._publish)
+
+    def _carry(self, state: ZoneState, publish: Publish) -> None:
+        self._link = ZoneLink(state, publish, clock=self._clock, effects=self._tell, sleep=self._sleep)
+        self._task = asyncio.create_task(self._link.run(), name="zones")
         if self._linked:
-            self._state.link_up(self._now())
-        self._flush()
+            self._link.connection(True)
 
     def _close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._task = self._link = None
         if self._state is not None:
             self._state.close()
             self._state = None
@@ -133,67 +158,45 @@ class Zones:
     @property
     def subscription(self) -> str:
         """Of every zone at this site: which of them are ours changes with the rules."""
-        return topics.zone_tag(self._site, "+", "+")
+        return topics.zone_tags(self._site, "+")
 
     def start(self, publish: Publish) -> None:
         self._publish = publish
-        self._timer = self._call_later(TICK_S, self._tick)
+        if self._state is not None:
+            self._carry(self._state, publish)
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._publish = None
         self._close()
 
     def on_link(self, connected: bool) -> None:
         self._linked = connected
-        if self._state is None:
-            return
-        if connected:
-            self._state.link_up(self._now())
-        else:
-            self._state.link_down(self._now())
-        self._flush()
+        if self._link is not None:
+            self._link.connection(connected)
 
     def on_message(self, message: Message) -> None:
         """One sealed message of another gate."""
-        if self._state is not None:
-            self._tell(self._state.receive(message.topic, message.payload, self._now()))
-            self._flush()
+        if self._link is not None:
+            self._link.message(message.topic, message.payload)
 
-    def _tick(self) -> None:
-        self._timer = self._call_later(TICK_S, self._tick)
-        if self._state is None:
-            self._open()  # the disk may be back
-        else:
-            self._tell(self._state.tick(self._now()))
-            self._flush()
+    def _wake(self) -> None:
+        if self._link is not None:
+            self._link.wake()
 
-    def _flush(self) -> None:
-        """Publish what waits, in order, one flight at a time."""
-        if self._publish is None or not self._linked or self._flushing or self._state is None:
-            return
-        waiting = self._state.outgoing(self._now())
-        if waiting:
-            self._flushing = True
-            self._background.spawn(self._send(waiting, self._publish))
+    def _tell(self, effect: ZoneEffect) -> None:
+        if isinstance(effect, EnteredTwice):
+            self._note(Kind.ANTIPASSBACK_SOFT, {"zone": effect.zone, "count": effect.count})
+        elif isinstance(effect, Full):
+            _log.warning("zone %s remembers as many people as it may; further ones pass unremembered", effect.zone)
 
-    async def _send(self, waiting: Sequence[Outgoing], publish: Publish) -> None:
+    async def _sleep(self, seconds: float) -> None:
+        """On the loop's timers, which a test may hold."""
+        over = asyncio.get_running_loop().create_future()
+        timer = self._call_later(seconds, lambda: None if over.done() else over.set_result(None))
         try:
-            for each in waiting:
-                # A message that is lost is made up for by the next comparison between gates.
-                await publish(each.topic, each.payload)
+            await over
         finally:
-            self._flushing = False
-        self._flush()
-
-    def _tell(self, effects: Sequence[object]) -> None:
-        for effect in effects:
-            if isinstance(effect, EnteredTwice):
-                self._note(Kind.ANTIPASSBACK_SOFT, {"zone": effect.zone, "count": effect.count})
-            elif isinstance(effect, Full):
-                _log.warning("zone %s remembers as many people as it may; further ones pass unremembered", effect.zone)
+            timer.cancel()
 
     # The lanes.
 
@@ -211,36 +214,53 @@ class Zones:
     def occupancy(self, zone: str) -> int | None:
         return None if self._state is None else self._state.occupancy(zone, self._now())
 
-    def reserve(
-        self, zone: str, handle: bytes | None, attempt: str, lane: str, direction: Direction, decided_on: Finding
-    ) -> Finding | None:
-        """None: reserved, or nothing to reserve. A Finding: another lane was faster; decide again. Raises ZoneStoreError."""
-        if self._state is None or handle is None:
+    def reserve(self, way: Way, handle: bytes | None, attempt: str, lane: str, decided_on: Finding) -> Finding | None:
+        """Out of the one zone and into the other, durable when it returns. None: go on. A Finding of the zone that decides:
+        another lane was faster; decide again. Raises ZoneStoreError; nothing is reserved then."""
+        state, now = self._state, self._now()
+        if state is None or handle is None:
             return None
-        found = self._state.reserve(zone, handle, attempt, lane, direction, self._now(), decided_on=decided_on)
-        self._flush()
+        found = None
+        if way.enters != OUTSIDE:
+            decides = decided_on if way.decides == way.enters else NOT_ASKED
+            found = state.reserve(way.enters, handle, attempt, lane, Direction.IN, now, decided_on=decides)
+        if found is None and way.leaves != OUTSIDE:
+            state.reserve(way.leaves, handle, attempt, lane, Direction.OUT, now, decided_on=NOT_ASKED)
+        self._wake()
         return found
 
     def free(self, attempt: str) -> None:
         if self._state is not None:
             self._state.free(attempt, self._now())
-            self._flush()
+            self._wake()
 
-    def ended(self, outcome: Outcome, attempt: str | None, leaves: str, enters: str) -> None:
-        """How a passage from zone `leaves` into zone `enters` ended; `outside` is no zone."""
+    def pass_used(self, zone: str, mark: bytes) -> bool:
+        """Some gate of the zone has opened for this QR pass."""
+        return self._state is not None and self._state.pass_used(zone, mark, self._now())
+
+    def use_pass(self, zone: str, mark: bytes, until: datetime) -> None:
+        """This gate has: the others are told."""
+        if self._state is not None:
+            self._state.use_pass(zone, mark, until, self._now())
+            self._wake()
+
+    def ended(self, outcome: Outcome, attempt: str | None, way: Way) -> None:
+        """How a passage ended."""
         state = self._state
         if state is None:
             return
+        now = self._now()
         if outcome is Outcome.COMPLETED:
             if attempt is not None:
-                self._tell(state.commit(attempt, self._now()))
-            if leaves != OUTSIDE:
-                state.passed(leaves, Direction.OUT, self._now())
-            if enters != OUTSIDE:
-                state.passed(enters, Direction.IN, self._now())
+                for effect in state.commit(attempt, now):
+                    self._tell(effect)
+            if way.leaves != OUTSIDE:
+                state.passed(way.leaves, Direction.OUT, now)
+            if way.enters != OUTSIDE:
+                state.passed(way.enters, Direction.IN, now)
         elif attempt is not None:
-            state.free(attempt, self._now())
-        self._flush()
+            state.free(attempt, now)
+        self._wake()
 
     # The guard.
 
@@ -255,7 +275,7 @@ class Zones:
         if self._state is None or zone not in self._settings:
             return False
         self._state.forgive_zone(zone, self._now())
-        self._flush()
+        self._wake()
         return True
 
     def _now(self) -> Moment:
@@ -264,8 +284,5 @@ class Zones:
 
 def judged(policy: Policy, point: str, finding: Finding) -> AntiPassbackFinding:
     """What the rules have to go by. Cut off, local knowledge counts against somebody where the zone lets it count."""
-    if finding.fact is Fact.CUT_OFF:
-        local = policy.zone_of(point).antipassback.cut_off is CutOff.LOCAL
-        if local and finding.local in {Fact.INSIDE, Fact.RECENT}:
-            return AntiPassbackFinding(finding.local)
-    return AntiPassbackFinding(finding.fact)
+    local = policy.zone_of(point).antipassback.cut_off is CutOff.LOCAL
+    return AntiPassbackFinding(finding.under(local_counts=local))

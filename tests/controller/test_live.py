@@ -15,9 +15,9 @@ from controller import live as live_module
 from controller.live import Change, Live
 from controller.sorting import sort
 from controller.store import Store
+from policy.situation import ClockQuality
 from protocol import topics
 from protocol.events import Kind
-from policy.situation import ClockQuality
 from protocol.health import EXPIRY_S, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.sorting import sort
-from protocol import events, topics
 from policy.situation import ClockQuality
+from protocol import events, topics
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 

@@ -19,9 +19,9 @@ from controller.sorting import sort
 from controller.store import Store, Stored
 from controller.wording import CLOCKS, KINDS, LANGUAGES, STATES, TEXTS
 from policy.reasons import WORDING, Reason
+from policy.situation import ClockQuality
 from protocol import topics
 from protocol.events import Kind
-from policy.situation import ClockQuality
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 from tests.controller.conftest import OnThatDay

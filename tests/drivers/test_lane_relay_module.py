@@ -31,7 +31,7 @@ async def turnstile(tmp_path: Path) -> AsyncIterator[Turnstile]:
 
 @asynccontextmanager
 async def started(path: Path) -> AsyncIterator[RelayModule]:
-    lane = RelayModule(path, SystemClock(), LaneSignal)
+    lane = RelayModule(path, SystemClock(), list(LaneSignal))
     try:
         async with asyncio.timeout(GUARD_S):
             await lane.start()
@@ -144,7 +144,7 @@ async def test_a_second_master_replaces_the_first(turnstile: Turnstile) -> None:
 
 
 async def test_a_stopped_lane_says_so() -> None:
-    lane = RelayModule(Path("unused"), SystemClock(), LaneSignal)
+    lane = RelayModule(Path("unused"), SystemClock(), list(LaneSignal))
     with pytest.raises(DriverError, match="not started"):
         await lane.pulse(Direction.IN, 100)
     await lane.stop()

@@ -296,7 +296,6 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         random_bytes=Random(2).randbytes,
         note=journal.note,
         call_later=timers.call_later,
-        background=background,
     )
     await trust.load_first()
     zones.start(nobody_listens)

@@ -55,6 +55,10 @@ class Rig:
     def state(self) -> State:
         return self.passage.state
 
+    def now(self) -> State:
+        """The state again, after something has happened: a type checker takes a property for what it was."""
+        return self.passage.state
+
     def set(self, signal: LaneSignal, active: bool) -> None:
         self.seen += self.passage.change(signal, active, self.at)
 
@@ -365,7 +369,7 @@ def test_a_lockdown_bars_entry_lets_responders_in_and_everybody_out() -> None:
     assert rig.state is State.LOCKED_DOWN
     assert rig.order(Verb.FREE) is Refusal.LOCKDOWN
     assert rig.order(Verb.RELEASE) is None
-    assert rig.state is State.SECURED
+    assert rig.now() is State.SECURED
 
 
 def test_a_lockdown_takes_back_a_grant_that_waits_and_lets_a_walker_finish() -> None:
@@ -619,9 +623,9 @@ def test_a_vendors_alarm_and_emergency_are_taken_as_they_come() -> None:
     assert (rig.effects, rig.state) == ([Effect.FORCED], State.INTRUSION)
     rig.set(LaneSignal.VENDOR_ALARM, False)
     rig.wait(6)
-    assert rig.state is State.SECURED
+    assert rig.now() is State.SECURED
     rig.set(LaneSignal.VENDOR_EMERGENCY, True)
-    assert rig.state is State.LOCKED_OPEN
+    assert rig.passage.state is State.LOCKED_OPEN
 
 
 def test_a_passage_nobody_granted_at_a_vendors_lane_is_forced_and_ends() -> None:
@@ -629,7 +633,7 @@ def test_a_passage_nobody_granted_at_a_vendors_lane_is_forced_and_ends() -> None
     rig.set(LaneSignal.PASSED_IN, True)
     assert rig.state is State.INTRUSION
     rig.wait(6)
-    assert rig.state is State.SECURED
+    assert rig.now() is State.SECURED
 
 
 # Anything in any order.

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from policy.situation import ClockQuality
 from protocol import ack, beacon, events, fields, health, status, topics, zone
 from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
-from policy.situation import ClockQuality
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 

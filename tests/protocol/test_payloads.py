@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from policy.situation import ClockQuality
 from protocol import ack, beacon, events, fields, health, status, topics
 from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
-from policy.situation import ClockQuality
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
