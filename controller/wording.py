@@ -10,8 +10,8 @@ from enum import StrEnum
 
 from policy.reasons import WORDING as REASONS
 from policy.reasons import Reason
-from protocol.events import Kind
 from policy.situation import ClockQuality
+from protocol.events import Kind
 from protocol.status import LaneState
 
 LANGUAGES = ("ko", "en")
