@@ -32,7 +32,7 @@ lint: $(VENV)/.project ## 형식, 타입, import 방향 / style, types, import d
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## 속도 측정 / speed figures, into bench/results.json
+bench: setup $(VENV)/.peers ## 속도 측정 / speed figures, into bench/results.json
 	@$(BIN)/python -m bench $(ARGS)
 
 fuzz: setup ## 파서 하나를 퍼징 / fuzz one parser (ARGS="--seconds 60 response"; without a name: the list)
@@ -56,6 +56,11 @@ system:
 
 $(VENV)/.locked: requirements.lock requirements-build.lock scripts/venv.sh
 	@scripts/venv.sh $(VENV)
+	@touch $@
+
+# Other readers, measured beside ours. What cannot be installed here is left out of the table, and said.
+$(VENV)/.peers: bench/peers.lock $(VENV)/.locked
+	@$(BIN)/python -m pip --disable-pip-version-check install -qq --require-hashes --only-binary :all: -r bench/peers.lock || true
 	@touch $@
 
 # The project itself, editable: sources are read from here.
