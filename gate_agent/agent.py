@@ -34,6 +34,7 @@ from gate_agent.judge import Judge
 from gate_agent.lane import Lane, Ports
 from gate_agent.modes import DAMAGED_ORDERS, KeptModes
 from gate_agent.passage import Effect, Orders
+from gate_agent.policy_file import read_floor, write_floor
 from gate_agent.services import Services
 from gate_agent.trust import Signers, TrustCache, load_list_key
 from gate_agent.uplink import Uplink
@@ -42,6 +43,7 @@ from gate_agent.zones import NoKeys, Way, Zones
 from mdoc.certificates import load_pem
 from mdoc.errors import TrustError
 from mdoc.reader import ReaderIdentity
+from policy.model import Policy
 from protocol import mqtt, sdnotify, topics
 from protocol.backoff import Backoff
 from protocol.clock import Clock, SystemClock
@@ -53,7 +55,7 @@ from protocol.status import GateState, LaneState, LaneStatus
 _log = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
-JOURNAL_FILE, MODES_FILE, ZONES_FILE = "journal.db", "modes.db", "zones.db"
+JOURNAL_FILE, MODES_FILE, ZONES_FILE, POLICY_FLOOR = "journal.db", "modes.db", "zones.db", "policy.version"
 MAX_WHY = 200
 """Characters of a reason in an event."""
 BACKGROUND_S = 1.0
@@ -188,7 +190,8 @@ class Agent:
             clock=self._clock,
             report=journal.note,
             signers=self._signers,
-            on_policy=zones.use,
+            policy_floor=read_floor(config.state_dir / POLICY_FLOOR),
+            on_policy=self._use_rules,
             on_trust=watch.use,
         )
         await trust.load_first()
@@ -313,6 +316,13 @@ class Agent:
         )
         await journal.start()
         return journal
+
+    def _use_rules(self, policy: Policy) -> None:
+        cast(Zones, self._zones).use(policy)
+        try:
+            write_floor(self._config.state_dir / POLICY_FLOOR, policy.version)
+        except OSError as error:
+            _log.error("the version of the rules cannot be kept: %s", error.strerror)
 
     async def _clock_watch(self, journal: Journal) -> ClockWatch:
         try:

@@ -21,6 +21,8 @@ __all__ = ["ConfigError", "Expected", "GateConfig", "load"]
 ATTRIBUTES = ("agency_code", "card_type", "access_class")
 """What a rule may speak of (policy.decision.Attributes); every requested element feeds exactly one."""
 CIVIL_SERVANT = "kr.go.civilservant.1"
+RESERVED = frozenset({topics.ALL, "controller"})
+"""Names that mean somebody else at the broker."""
 MAX_LANES = 64
 """Lanes of one gate host (ARCHITECTURE section 9)."""
 
@@ -388,6 +390,12 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
     root = Table(path, toml.read(path), "", environ)
 
     gate = root.table("gate")
+    if gate.text("id") in RESERVED:
+        raise gate.error(
+            "id",
+            f"{', '.join(sorted(RESERVED))}는 게이트 이름이 될 수 없습니다",
+            f"another name than {', '.join(sorted(RESERVED))} is expected",
+        )
     gate_id, site, state_dir = _identifier(gate, "id"), _identifier(gate, "site"), gate.path("state_dir")
     runtime_dir = Path(_socket(gate, "runtime_dir")["path"]) if gate.has("runtime_dir") else None
     gate.done()

@@ -81,7 +81,7 @@ class Guard:
         return self._forgiven({"lane": lane}, done=any(done))
 
     def _forgive_zone(self, zone: object) -> str | None:
-        if not isinstance(zone, str) or not topics.ID.fullmatch(zone):
+        if not isinstance(zone, str) or not topics.ZONE.fullmatch(zone):
             raise RequestError("zone: the name of a zone is expected")
         return self._forgiven({"zone": zone}, done=self._zones.forgive_zone(zone))
 

@@ -9,6 +9,7 @@ With a signer's key configured an unsigned document is refused. A version lower 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -56,6 +57,24 @@ def load_policy(
                 "an entry is expected: a lane of this gate leads through it",
             )
     return policy
+
+
+def read_floor(path: Path) -> int | None:
+    """Version of the rules that were in force before the last stop; None where none is kept."""
+    try:
+        return int(path.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def write_floor(path: Path, version: int) -> None:
+    """On the disk when it returns. Raises OSError."""
+    beside = path.with_name(path.name + ".new")
+    with beside.open("w", encoding="ascii") as file:
+        file.write(str(version))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
 
 
 def signature_path(path: Path) -> Path:

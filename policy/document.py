@@ -22,7 +22,6 @@ from policy.model import (
     CutOff,
     Direction,
     Escort,
-    LogFull,
     MaxAges,
     Needs,
     Passes,
@@ -188,7 +187,6 @@ def _zone(name: str, table: Table) -> Zone:
         visit_card_types=table.strings("visit_card_types") or frozenset(),
         max_ages=_max_ages(table.table("max_ages")),
         clock_grace=timedelta(minutes=table.whole("clock_grace_min", 0, 7 * 24 * 60, 0)),
-        log_full=table.choice("log_full", LogFull.REFUSE),
     )
     table.done()
     return zone

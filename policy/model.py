@@ -53,13 +53,6 @@ class Passes(StrEnum):
     REFUSE = "refuse"
 
 
-class LogFull(StrEnum):
-    """What an entry does when no durable record can be written."""
-
-    REFUSE = "refuse"
-    CONTINUE_WITH_GAP = "continue_with_gap"
-
-
 @dataclass(frozen=True, slots=True)
 class AntiPassback:
     mode: AntiPassbackMode = AntiPassbackMode.NONE
@@ -120,7 +113,6 @@ class Zone:
     max_ages: MaxAges = MaxAges()
     clock_grace: timedelta = timedelta(0)
     """How long after start the zone takes entries without a trusted clock."""
-    log_full: LogFull = LogFull.REFUSE
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,11 @@ def test_reads_a_complete_file_with_defaults(folder: Path) -> None:
 MISTAKES = [
     ('site = "seoul-1"', "", "gate.site"),
     ('id = "gate-1"', 'id = "Gate 1"', "gate.id"),
+    ('id = "gate-1"', 'id = "all"', "gate.id"),
+    ('id = "gate-1"', 'id = "controller"', "gate.id"),
+    ('id = "hall-in"', 'id = "hall-in"\ntype = "drawbridge"', "lane[0].type"),
+    ('id = "hall-in"', 'id = "hall-in"\negress = "sometimes"', "lane[0].egress"),
+    ('id = "hall-in"', 'id = "hall-in"\nfactor = "face"', "lane[0].factor"),
     ("port = 8883", "port = 0", "mqtt.port"),
     ("port = 8883", 'port = "8883"', "mqtt.port"),
     ("port = 8883", "port = true", "mqtt.port"),

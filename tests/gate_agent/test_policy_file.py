@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from gate_agent import policy_file
-from gate_agent.policy_file import load_policy, sign, signature_path
+from gate_agent.policy_file import load_policy, read_floor, sign, signature_path, write_floor
 from gate_agent.trust import Signers, TrustCache
 from mdoc import cbor, cose
 from mdoc.cbor import Tag
@@ -141,3 +141,12 @@ async def test_the_gate_keeps_its_rules_when_older_or_unsigned_ones_come(tmp_pat
     sealed(path)
     await cache.reload()
     assert cache.current.policy.version == 8
+
+
+def test_the_version_in_force_outlives_a_restart(tmp_path: Path) -> None:
+    floor = tmp_path / "policy.version"
+    assert read_floor(floor) is None
+    write_floor(floor, 12)
+    assert read_floor(floor) == 12
+    floor.write_text("twelve")
+    assert read_floor(floor) is None

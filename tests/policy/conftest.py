@@ -48,7 +48,6 @@ second_factor_s = 8
 occupancy_limit = 5
 visit_card_types = ["visitor"]
 clock_grace_min = 30
-log_full = "continue_with_gap"
 [zones.vault.antipassback]
 mode = "hard"
 cut_off = "refuse"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from policy import limits
 from policy.document import Policy, PolicyError, load, parse
-from policy.model import Direction, LogFull, Needs
+from policy.model import Direction, Needs
 from policy.problems import Problems
 from tests.policy.conftest import BASE
 
@@ -29,7 +29,6 @@ def test_reads_zones_points_profiles_and_schedules(policy: Policy) -> None:
     assert policy.profiles["side"].card_types is None
     vault = policy.zones["vault"]
     assert (vault.factors, vault.second_factor_s, vault.two_person_s, vault.occupancy_limit) == (2, 8, 5, 5)
-    assert vault.log_full is LogFull.CONTINUE_WITH_GAP
     assert (vault.max_ages.status_list, vault.max_ages.crl) == (timedelta(hours=24), None)
     assert vault.clock_grace == timedelta(minutes=30)
 
@@ -38,7 +37,6 @@ def test_a_zone_with_nothing_said_asks_for_nothing_more(policy: Policy) -> None:
     hall = policy.zones["hall"]
     assert (hall.factors, hall.two_person_s, hall.escort, hall.occupancy_limit) == (1, None, None, None)
     assert hall.carriers == {"ble", "nfc", "qr"}
-    assert hall.log_full is LogFull.REFUSE
 
 
 def test_a_point_asks_for_what_its_own_rules_look_at_and_nothing_else(policy: Policy) -> None:
@@ -120,7 +118,6 @@ MISTAKES = [
     ("occupancy_limit = 5", "occupancy_limit = 1", "zones.vault.two_person"),
     ('visit_card_types = ["visitor"]', 'visit_card_types = ["tourist"]', "zones.vault.visit_card_types"),
     ("clock_grace_min = 30", "clock_grace_min = -1", "zones.vault.clock_grace_min"),
-    ('log_full = "continue_with_gap"', 'log_full = "ignore"', "zones.vault.log_full"),
     ('mode = "hard"', 'mode = "strict"', "zones.vault.antipassback.mode"),
     ('mode = "hard"', "", "zones.vault.antipassback.mode"),
     ('mode = "hard"', 'mode = "none"', "zones.vault.antipassback.cut_off"),
