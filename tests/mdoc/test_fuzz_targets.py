@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import ndef
@@ -151,3 +152,17 @@ def test_at_the_cap_the_response_costs_what_its_items_may(make: Callable[[int], 
     data = make(limits.MAX_MESSAGE - 64)[: limits.MAX_MESSAGE]
     for name in ("cbor", "response", "verify", "request", "session"):
         assert cost(TARGETS[name], data) < 12 * limits.MAX_ITEMS
+
+
+@pytest.mark.parametrize("make", HOSTILE)
+def test_at_the_cap_memory_is_a_small_multiple_of_the_message(make: Callable[[int], bytes]) -> None:
+    data = make(limits.MAX_MESSAGE - 64)[: limits.MAX_MESSAGE]
+    for name in ("cbor", "response", "verify", "session"):
+        attempt(TARGETS[name], b"")  # whatever is made once is made before
+        tracemalloc.start()
+        try:
+            attempt(TARGETS[name], data)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 4 * limits.MAX_MESSAGE
