@@ -25,7 +25,16 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key, l
 
 from mdoc import cbor, cose, crl, identifierlist, limits, mso, statuslist, truststore, vical
 from mdoc.cbor import Encoded, Tag
-from mdoc.certificates import Anchor, Certificate, TrustAnchors, chain_from_header, load_pem, read
+from mdoc.certificates import (
+    DOCUMENT_SIGNER_PROFILE,
+    Anchor,
+    Certificate,
+    TrustAnchors,
+    chain_from_header,
+    load_pem,
+    read,
+    remarks,
+)
 from mdoc.certificates.structure import of
 from mdoc.errors import MalformedError, MdocError, TrustError
 from mdoc.freshness import Freshness, ListKind
@@ -418,7 +427,7 @@ def report(question: Question, verdict: Verdict, *, show_values: bool) -> dict[s
         parsed: DeviceResponse | None = DeviceResponse.parse(question.response)
     except MalformedError:
         parsed = None
-    documents = [] if parsed is None else [_document(document) for document in parsed.documents]
+    documents = [] if parsed is None else [_document(document, question.trust) for document in parsed.documents]
     if show_values and verdict.accepted:
         for shown, document in zip(documents, verdict.documents, strict=True):
             shown["values"] = _plain(document.elements)
@@ -470,7 +479,7 @@ def _numbered(checks: Sequence[Check]) -> Iterator[tuple[int, Check]]:
         yield document, check
 
 
-def _document(document: Document) -> dict[str, Any]:
+def _document(document: Document, trust: TrustAnchors) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "doc_type": document.doc_type,
         "elements": {space: [item.element for item in items] for space, items in document.name_spaces.items()},
@@ -494,7 +503,7 @@ def _document(document: Document) -> dict[str, Any]:
         }
     except MalformedError as error:
         shown["mso"] = {"problem": str(error)}
-    shown["signer"] = _signer(document)
+    shown["signer"] = _signer(document, trust)
     return shown
 
 
@@ -504,7 +513,7 @@ def _key(key: cose.PublicKey) -> str:
     )
 
 
-def _signer(document: Document) -> dict[str, Any]:
+def _signer(document: Document, trust: TrustAnchors) -> dict[str, Any]:
     header = document.issuer_auth
     shown: dict[str, Any] = {"algorithm": header.algorithm if type(header.algorithm) is int else None}
     try:
@@ -515,6 +524,7 @@ def _signer(document: Document) -> dict[str, Any]:
         certificates = chain_from_header(chain)
         leaf = read(certificates[0])
         named = leaf.library()
+        issuer = next((anchor.certificate for anchor in trust if anchor.certificate.subject == leaf.issuer), None)
         return {
             **shown,
             "certificates": len(certificates),
@@ -523,6 +533,7 @@ def _signer(document: Document) -> dict[str, Any]:
             "serial": f"{leaf.serial:x}",
             "not_before": leaf.not_before.isoformat(),
             "not_after": leaf.not_after.isoformat(),
+            "remarks": list(remarks(leaf, DOCUMENT_SIGNER_PROFILE, issuer)),
         }
     except MalformedError as error:
         return {**shown, "problem": str(error)}
@@ -645,6 +656,8 @@ def _document_lines(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {label}: {_printable(signer[key])}"
     if "not_after" in signer:
         yield f"  인증서 certificate: {signer['not_before']} – {signer['not_after']}, serial {signer['serial']}"
+        for remark in signer["remarks"]:
+            yield f"    부속서와 다른 점 differs from the annex: {_printable(remark)}"
     for title, names, values in (
         ("항목 elements", "elements", "values"),
         ("기기가 서명한 항목 device-signed", "device_elements", "device_values"),
