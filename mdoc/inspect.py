@@ -29,6 +29,7 @@ from mdoc.certificates import (
     DOCUMENT_SIGNER_PROFILE,
     Anchor,
     Certificate,
+    Chained,
     TrustAnchors,
     chain_from_header,
     load_pem,
@@ -38,6 +39,7 @@ from mdoc.certificates import (
 from mdoc.certificates.structure import of
 from mdoc.errors import MalformedError, MdocError, TrustError
 from mdoc.freshness import Freshness, ListKind
+from mdoc.issuerlist import ListedIssuer
 from mdoc.request import DeviceRequest, RequestedItems
 from mdoc.response import DeviceResponse, Document
 from mdoc.statuslist import AnyList, StatusLists
@@ -452,6 +454,7 @@ def report(question: Question, verdict: Verdict, *, show_values: bool) -> dict[s
         "documents": documents,
         "document_errors": [] if parsed is None else [list(pair) for pair in parsed.document_errors],
         "other_members": [] if parsed is None else sorted(parsed.other),
+        "issuers": [_issuer(issuer) for issuer in verdict.issuers],
         "used": [
             {
                 "kind": str(used.facts.kind),
@@ -466,6 +469,20 @@ def report(question: Question, verdict: Verdict, *, show_values: bool) -> dict[s
         "authorities": len(question.trust),
         "notes": list(question.notes),
     }
+
+
+def _issuer(issuer: Chained | ListedIssuer | None) -> dict[str, Any] | None:
+    """The trusted authority behind a document."""
+    if issuer is None:
+        return None
+    if isinstance(issuer, ListedIssuer):
+        return {"kid": issuer.kid.hex()}
+    root = issuer.anchor.certificate
+    try:
+        name = root.library().subject.rfc4514_string()
+    except MalformedError:
+        name = None
+    return {"subject": name, "sha256": root.fingerprint().hex()}
 
 
 def _numbered(checks: Sequence[Check]) -> Iterator[tuple[int, Check]]:
@@ -611,6 +628,11 @@ def _table(found: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"내용 content of document {number}"
         yield from _document_lines(document)
+        if number <= len(found["issuers"]) and found["issuers"][number - 1] is not None:
+            authority = found["issuers"][number - 1]
+            name, digest = authority.get("subject") or authority.get("kid"), authority.get("sha256")
+            shown = _printable(name) + ("" if digest is None else f" · SHA-256 {digest}")
+            yield f"  신뢰한 발급 기관 trusted authority: {shown}"
     for doc_type, code in found["document_errors"]:
         yield f"돌려받지 못한 문서 not returned: {_printable(doc_type)} ({code})"
     if found["other_members"]:

@@ -213,7 +213,8 @@ def verify_response(
         elements = {space: {item.element: item.value for item in spaces[space]} for space in spaces}
         documents.append(VerifiedDocument(security_object.doc_type, elements, document.device_name_spaces))
     reason = checks.reason if len(documents) == 1 else _first(checks.checks)
-    return Verdict(tuple(checks.checks), reason, documents, facts, now)
+    issuers = [None if isinstance(signer, str) else signer for _, _, signer in opened]
+    return Verdict(tuple(checks.checks), reason, documents, facts, now, issuers)
 
 
 def _open(
