@@ -127,7 +127,7 @@ TABLE: tuple[CheckRow, ...] = (
     CheckRow(
         "status",
         "12.3.6 (2nd ed.)",
-        (Failure.STATUS_UNKNOWN, Failure.STATUS_STALE, Failure.REVOKED),
+        (Failure.STATUS_UNKNOWN, Failure.REVOKED, Failure.STATUS_STALE),
         "신분증이 가리키는 상태 목록이 모두 있고, 허용된 기간보다 오래되지 않았으며, 모두 유효하다고 합니다.",
         "Every status list that the credential names is at hand, no older than allowed, and says that it is valid.",
     ),
