@@ -244,8 +244,12 @@ def _match(
     matched: list[RequestedItems | None] = []
     surplus: list[bool] = []
     stray = False
+    seen: set[bytes | None] = set()
     for document in documents:
-        found = next((items for items in unanswered if items.doc_type == document.doc_type), None)
+        again = document.issuer_auth.payload in seen  # one credential cannot stand for two
+        seen.add(document.issuer_auth.payload)
+        of_type = (items for items in unanswered if items.doc_type == document.doc_type)
+        found = None if again else next(of_type, None)
         if found is not None and not found.unlimited:
             unanswered.remove(found)
         extra = found is None and any(items.doc_type == document.doc_type for items in asked)
