@@ -44,6 +44,15 @@ def test_a_certificate_of_a_version_nobody_defined_is_malformed() -> None:
             load_der(changed)
 
 
+def test_a_name_of_a_type_the_library_cannot_take_is_malformed() -> None:
+    """Found by the certificate target: the library raises TypeError for a BIT STRING in a name."""
+    for seed in seeds("certificate"):
+        changed = seed.replace(b"\x06\x03\x55\x04\x03\x0c", b"\x06\x03\x55\x04\x03\x03")
+        assert changed != seed
+        with pytest.raises(MalformedError):
+            load_der(changed)
+
+
 def test_the_work_counter_counts_lines_and_stops() -> None:
     def work(rounds: int) -> None:
         for _ in range(rounds):
