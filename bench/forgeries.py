@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import cbor, limits
 from mdoc.cbor import Encoded
+from mdoc.holder import build_response
+from mdoc.issue import issue
+from mdoc.transcript import SessionTranscript
+from testbed import certificates
 
 SMALL = 16 * 1024
 SMALL_US, CAP_US = 5_000, 50_000
@@ -70,6 +77,30 @@ def forgeries(response: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"{name} of documents", _documents(response, size)
         yield f"{name} of issuer-signed items", edited(lambda document, size=size: _fill(items(document), size))  # type: ignore[misc]  # lambda default
     yield "over the cap", bytes(limits.MAX_MESSAGE + 1)
+
+
+def slowest(documents: int, transcript: SessionTranscript, now: datetime) -> bytes:
+    """Well-formed documents of types nobody asked for, each rightly signed by a stranger on the slowest curve there is."""
+    root_key, signer, device = (ec.generate_private_key(ec.BrainpoolP512R1()) for _ in range(3))
+    begin = now - timedelta(days=1)
+    root = certificates.root(root_key, "Stranger", country="KR", not_before=begin, lifetime=timedelta(days=300))
+    certificate = certificates.document_signer(signer.public_key(), issuer=root, issuer_key=root_key, not_before=begin)
+    found = []
+    for number in range(documents):
+        credential = issue(
+            doc_type=f"org.example.{number}",
+            elements={"org.example": {"element": number}},
+            device_key=device.public_key(),
+            signer=signer,
+            certificate=certificate,
+            signed=now,
+            valid_from=now,
+            valid_until=now,
+            random_bytes=os.urandom,
+        )
+        response = cbor.decode_map(build_response(credential, device, {"org.example": ["element"]}, transcript))
+        found.append(response["documents"][0])
+    return cbor.encode({"version": "1.0", "documents": found, "status": 0})
 
 
 def _colliding(count: int) -> bytes:

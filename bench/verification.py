@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench import floors
-from bench.forgeries import bound, forgeries
+from bench.forgeries import bound, forgeries, slowest
 from bench.peers import peers
 from bench.row import Row, alternate
 from mdoc import cbor, cose, holder, statuslist
@@ -114,6 +114,9 @@ def rows() -> list[Row]:
             found.append(Row(f"verify, 3 elements, device MAC, {state}", value, "µs"))
         case = cases[0][1]
         found += [_refusal(case, name, raw) for name, raw in forgeries(case.response)]
+        for count in (1, 8):
+            raw = slowest(count, case.transcript, NOW)
+            found.append(_refusal(case, f"{count} documents of strangers on the slowest curve", raw))
         found += _beside(case)
     return found
 

@@ -46,7 +46,6 @@ class _Curve:
     schemes: Mapping[int, ec.ECDSA]
 
 
-_NIST = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
 _SHA256, _SHA384, _SHA512 = ec.ECDSA(hashes.SHA256()), ec.ECDSA(hashes.SHA384()), ec.ECDSA(hashes.SHA512())
 # RFC 9053 table 1 ties no curve to the hash; 18013-5 table B.2 pairs them, Brainpool of the same strength included. After
 # it the fully specified numbers: as registered by RFC 9864, and as its drafts had them, which some producers still send.
@@ -213,15 +212,14 @@ def verify_mac0(mac0: Mac0, key: bytes, detached: bytes) -> bool:
 
 def sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
     """Raw r || s with the hash that belongs to the key's curve."""
-    der = key.sign(message, ec.ECDSA(_NIST[key.curve.name]))
-    r, s = decode_dss_signature(der)
-    size = (key.curve.key_size + 7) // 8
-    return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+    curve = _SIGNING_CURVES[key.curve.name]
+    r, s = decode_dss_signature(key.sign(message, curve.schemes[algorithm_for(key)]))
+    return r.to_bytes(curve.size, "big") + s.to_bytes(curve.size, "big")
 
 
 def algorithm_for(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> int:
-    """The signing algorithm for a NIST curve."""
-    return {"secp256r1": -7, "secp384r1": -35, "secp521r1": -36}[key.curve.name]
+    """The signing algorithm of a curve (18013-5 table B.2): the first of those that are taken."""
+    return next(iter(_SIGNING_CURVES[key.curve.name].schemes))
 
 
 def build_sign1(

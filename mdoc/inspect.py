@@ -25,10 +25,21 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key, l
 
 from mdoc import cbor, cose, crl, identifierlist, limits, mso, statuslist, truststore, vical
 from mdoc.cbor import Encoded, Tag
-from mdoc.certificates import Anchor, Certificate, TrustAnchors, chain_from_header, load_pem, read
+from mdoc.certificates import (
+    DOCUMENT_SIGNER_PROFILE,
+    Anchor,
+    Certificate,
+    Chained,
+    TrustAnchors,
+    chain_from_header,
+    load_pem,
+    read,
+    remarks,
+)
 from mdoc.certificates.structure import of
 from mdoc.errors import MalformedError, MdocError, TrustError
 from mdoc.freshness import Freshness, ListKind
+from mdoc.issuerlist import ListedIssuer
 from mdoc.request import DeviceRequest, RequestedItems
 from mdoc.response import DeviceResponse, Document
 from mdoc.statuslist import AnyList, StatusLists
@@ -418,7 +429,7 @@ def report(question: Question, verdict: Verdict, *, show_values: bool) -> dict[s
         parsed: DeviceResponse | None = DeviceResponse.parse(question.response)
     except MalformedError:
         parsed = None
-    documents = [] if parsed is None else [_document(document) for document in parsed.documents]
+    documents = [] if parsed is None else [_document(document, question.trust) for document in parsed.documents]
     if show_values and verdict.accepted:
         for shown, document in zip(documents, verdict.documents, strict=True):
             shown["values"] = _plain(document.elements)
@@ -443,6 +454,7 @@ def report(question: Question, verdict: Verdict, *, show_values: bool) -> dict[s
         "documents": documents,
         "document_errors": [] if parsed is None else [list(pair) for pair in parsed.document_errors],
         "other_members": [] if parsed is None else sorted(parsed.other),
+        "issuers": [_issuer(issuer) for issuer in verdict.issuers],
         "used": [
             {
                 "kind": str(used.facts.kind),
@@ -459,6 +471,20 @@ def report(question: Question, verdict: Verdict, *, show_values: bool) -> dict[s
     }
 
 
+def _issuer(issuer: Chained | ListedIssuer | None) -> dict[str, Any] | None:
+    """The trusted authority behind a document."""
+    if issuer is None:
+        return None
+    if isinstance(issuer, ListedIssuer):
+        return {"kid": issuer.kid.hex()}
+    root = issuer.anchor.certificate
+    try:
+        name = root.library().subject.rfc4514_string()
+    except MalformedError:
+        name = None
+    return {"subject": name, "sha256": root.fingerprint().hex()}
+
+
 def _numbered(checks: Sequence[Check]) -> Iterator[tuple[int, Check]]:
     """Each check with the number of its document, from 1; the response's own are 0."""
     document, last = 0, -1
@@ -470,7 +496,7 @@ def _numbered(checks: Sequence[Check]) -> Iterator[tuple[int, Check]]:
         yield document, check
 
 
-def _document(document: Document) -> dict[str, Any]:
+def _document(document: Document, trust: TrustAnchors) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "doc_type": document.doc_type,
         "elements": {space: [item.element for item in items] for space, items in document.name_spaces.items()},
@@ -494,7 +520,7 @@ def _document(document: Document) -> dict[str, Any]:
         }
     except MalformedError as error:
         shown["mso"] = {"problem": str(error)}
-    shown["signer"] = _signer(document)
+    shown["signer"] = _signer(document, trust)
     return shown
 
 
@@ -504,7 +530,7 @@ def _key(key: cose.PublicKey) -> str:
     )
 
 
-def _signer(document: Document) -> dict[str, Any]:
+def _signer(document: Document, trust: TrustAnchors) -> dict[str, Any]:
     header = document.issuer_auth
     shown: dict[str, Any] = {"algorithm": header.algorithm if type(header.algorithm) is int else None}
     try:
@@ -515,6 +541,7 @@ def _signer(document: Document) -> dict[str, Any]:
         certificates = chain_from_header(chain)
         leaf = read(certificates[0])
         named = leaf.library()
+        issuer = next((anchor.certificate for anchor in trust if anchor.certificate.subject == leaf.issuer), None)
         return {
             **shown,
             "certificates": len(certificates),
@@ -523,6 +550,7 @@ def _signer(document: Document) -> dict[str, Any]:
             "serial": f"{leaf.serial:x}",
             "not_before": leaf.not_before.isoformat(),
             "not_after": leaf.not_after.isoformat(),
+            "remarks": list(remarks(leaf, DOCUMENT_SIGNER_PROFILE, issuer)),
         }
     except MalformedError as error:
         return {**shown, "problem": str(error)}
@@ -600,6 +628,11 @@ def _table(found: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"내용 content of document {number}"
         yield from _document_lines(document)
+        if number <= len(found["issuers"]) and found["issuers"][number - 1] is not None:
+            authority = found["issuers"][number - 1]
+            name, digest = authority.get("subject") or authority.get("kid"), authority.get("sha256")
+            shown = _printable(name) + ("" if digest is None else f" · SHA-256 {digest}")
+            yield f"  신뢰한 발급 기관 trusted authority: {shown}"
     for doc_type, code in found["document_errors"]:
         yield f"돌려받지 못한 문서 not returned: {_printable(doc_type)} ({code})"
     if found["other_members"]:
@@ -645,6 +678,8 @@ def _document_lines(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {label}: {_printable(signer[key])}"
     if "not_after" in signer:
         yield f"  인증서 certificate: {signer['not_before']} – {signer['not_after']}, serial {signer['serial']}"
+        for remark in signer["remarks"]:
+            yield f"    부속서와 다른 점 differs from the annex: {_printable(remark)}"
     for title, names, values in (
         ("항목 elements", "elements", "values"),
         ("기기가 서명한 항목 device-signed", "device_elements", "device_values"),

@@ -15,7 +15,7 @@ from mdoc.errors import MalformedError
 DIGEST_SIZES = {"SHA-256": 32, "SHA-384": 48, "SHA-512": 64}
 HASH_NAMES = {"SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
 _TDATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
-_VERSION = re.compile(r"1\.[0-9]")
+_VERSIONS = frozenset(f"1.{minor}" for minor in range(10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def parse(payload: bytes, budget: ItemBudget | None = None) -> MobileSecurityObj
         raise MalformedError("MSO: tag 24 is expected")
     body = cbor.decode_map(outer.content, budget=budget)
     version, doc_type, algorithm = body.get("version"), body.get("docType"), body.get("digestAlgorithm")
-    if type(version) is not str or not _VERSION.fullmatch(version):
+    if type(version) is not str or version not in _VERSIONS:
         raise MalformedError("MSO: version 1.x is expected")
     if type(doc_type) is not str or not doc_type:
         raise MalformedError("MSO: docType is expected")

@@ -49,7 +49,7 @@ CHECKS: Mapping[str, tuple[Failure, ...]] = {
     "document_type": (Failure.WRONG_DOCUMENT_TYPE,),
     "validity": (Failure.NOT_YET_VALID, Failure.EXPIRED),
     "key_binding": (Failure.WRONG_SESSION,),
-    "status": (Failure.STATUS_UNKNOWN, Failure.STATUS_STALE, Failure.REVOKED),
+    "status": (Failure.STATUS_UNKNOWN, Failure.REVOKED, Failure.STATUS_STALE),
     "audience": (Failure.WRONG_AUDIENCE,),
     "freshness": (Failure.STALE,),
     "challenge": (Failure.STALE,),

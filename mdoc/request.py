@@ -9,7 +9,6 @@ ReaderAuthenticationAll = ["ReaderAuthenticationAll", SessionTranscript, [+ Item
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from mdoc.cbor import Encoded, ItemBudget, head
 from mdoc.errors import MalformedError
 from mdoc.transcript import SessionTranscript
 
-_VERSION = re.compile(r"1\.[0-9]")
+_VERSIONS = frozenset(f"1.{minor}" for minor in range(10))
 _KNOWN = frozenset({"version", "docRequests", "deviceRequestInfo", "readerAuthAll"})
 MAX_DOCUMENTS = 8
 
@@ -85,7 +84,7 @@ class DeviceRequest:
         budget = ItemBudget()
         body = cbor.decode_map(raw, budget=budget)
         version, requests = body.get("version"), body.get("docRequests")
-        if type(version) is not str or not _VERSION.fullmatch(version) or type(requests) is not list:
+        if type(version) is not str or version not in _VERSIONS or type(requests) is not list:
             raise MalformedError("device request: version 1.x and docRequests are expected")
         if not 1 <= len(requests) <= MAX_DOCUMENTS:
             raise MalformedError("device request: one or a few docRequests are expected")

@@ -10,7 +10,6 @@ What else a version 1.1 response holds (zkDocuments, encryptedDocuments, otherDo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from mdoc.errors import MalformedError
 from mdoc.transcript import SessionTranscript
 
 STATUS_OK = 0
-_VERSION = re.compile(r"1\.[0-9]")
+_VERSIONS = frozenset(f"1.{minor}" for minor in range(10))
 _KNOWN = frozenset({"version", "documents", "documentErrors", "status"})
 MAX_DOCUMENTS = 8
 """A gate asks for one or two."""
@@ -72,7 +71,7 @@ class DeviceResponse:
         documents = body.get("documents")
         if documents is None:
             documents = []
-        if type(version) is not str or not _VERSION.fullmatch(version):
+        if type(version) is not str or version not in _VERSIONS:
             raise MalformedError("device response: version 1.x is expected")
         if type(status) is not int or status < 0:
             raise MalformedError("device response: status is expected")

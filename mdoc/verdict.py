@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdoc.cose import PublicKey
 from mdoc.freshness import ListFacts, Used
+
+if TYPE_CHECKING:
+    from mdoc.certificates import Chained
+    from mdoc.issuerlist import ListedIssuer
 
 
 class Failure(StrEnum):
@@ -95,7 +99,7 @@ class VerifiedDocument:
 class Verdict:
     """The result of one verification. `reason` is None exactly when every check that ran has passed."""
 
-    __slots__ = ("_documents", "_facts", "_now", "checks", "doc_type", "reason")
+    __slots__ = ("_documents", "_facts", "_now", "checks", "doc_type", "issuers", "reason")
 
     def __init__(
         self,
@@ -104,12 +108,15 @@ class Verdict:
         documents: Sequence[VerifiedDocument] = (),
         facts: Sequence[ListFacts] = (),
         now: datetime | None = None,
+        issuers: Sequence[Chained | ListedIssuer | None] = (),
     ) -> None:
         self.checks = checks
         """In the table's order; of a response with several documents, one document's after the other's."""
         self.reason = reason
         self.doc_type = documents[0].doc_type if len(documents) == 1 else None
         """The signed type of the one document; None where it is not established, or where there are several."""
+        self.issuers = tuple(issuers)
+        """Of each document the trusted signer, with the authority that issued it; None where there is none."""
         self._documents, self._facts, self._now = tuple(documents), facts, now
 
     @property

@@ -127,7 +127,7 @@ TABLE: tuple[CheckRow, ...] = (
     CheckRow(
         "status",
         "12.3.6 (2nd ed.)",
-        (Failure.STATUS_UNKNOWN, Failure.STATUS_STALE, Failure.REVOKED),
+        (Failure.STATUS_UNKNOWN, Failure.REVOKED, Failure.STATUS_STALE),
         "신분증이 가리키는 상태 목록이 모두 있고, 허용된 기간보다 오래되지 않았으며, 모두 유효하다고 합니다.",
         "Every status list that the credential names is at hand, no older than allowed, and says that it is valid.",
     ),
@@ -222,7 +222,8 @@ def verify_response(
             )
         )
     reason = checks.reason if len(documents) == 1 else _first(checks.checks)
-    return Verdict(tuple(checks.checks), reason, documents, facts, now)
+    issuers = [None if isinstance(signer, str) else signer for _, _, signer in opened]
+    return Verdict(tuple(checks.checks), reason, documents, facts, now, issuers)
 
 
 def _open(
@@ -252,8 +253,12 @@ def _match(
     matched: list[RequestedItems | None] = []
     surplus: list[bool] = []
     stray = False
+    seen: set[bytes | None] = set()
     for document in documents:
-        found = next((items for items in unanswered if items.doc_type == document.doc_type), None)
+        again = document.issuer_auth.payload in seen  # one credential cannot stand for two
+        seen.add(document.issuer_auth.payload)
+        of_type = (items for items in unanswered if items.doc_type == document.doc_type)
+        found = None if again else next(of_type, None)
         if found is not None and not found.unlimited:
             unanswered.remove(found)
         extra = found is None and any(items.doc_type == document.doc_type for items in asked)

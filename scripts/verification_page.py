@@ -12,6 +12,29 @@ _INTRO = """\
 reason. Of several documents each has to pass. `gwanmun inspect` shows the same table for one response. Clauses are of ISO/IEC
 18013-5:2021 unless they say otherwise. Made from the table in `mdoc/verify.py`.*
 """
+_INSPECT = """\
+## 응답 하나 살펴보기 · Looking at one response
+
+휴대전화가 왜 거절되었는지 알고 싶을 때 씁니다. 응답과 세션 기록은 원본, hex, base64url 어느 것이나 됩니다. 항목의 값은
+`--show-values`가 있고 수락된 때에만 보입니다.
+
+*For whoever wonders why a phone was refused. Response and transcript may be raw, hex or base64url. Values of elements are shown
+only with `--show-values`, and only of an accepted response.*
+
+```sh
+gwanmun inspect response.hex --transcript transcript.hex --trust /etc/gwanmun/trust --at 2026-11-24T09:00:00Z
+gwanmun inspect response.hex --transcript transcript.hex --vical list.cbor --vical-root root.pem --doctype org.iso.18013.5.1.mDL
+gwanmun inspect response.hex --transcript transcript.hex --roots iaca.pem --status status.cwt --reader-key reader.pem --json
+gwanmun inspect response.hex --issuer-only --roots iaca.pem
+```
+
+종료 코드는 0 수락, 1 거절, 2 사용법 오류입니다. 세션 기록이 없으면 누가 제출했는지 알 수 없으므로 거절하며,
+`--issuer-only`는 발급자의 서명만 보고 그렇게 밝힙니다.
+
+*Exit status: 0 accepted, 1 refused, 2 usage. Without a transcript nobody can tell who presented it, so it is refused;
+`--issuer-only` looks at the issuer's part alone and says so.*
+
+"""
 _REST = """\
 ## 신뢰 자료의 나이 · Ages of trust data
 
@@ -85,7 +108,7 @@ def page() -> str:
     for number, row in enumerate(TABLE, 1):
         failures = ", ".join(f"`{failure}`" for failure in row.failures)
         lines.append(f"| {number} | `{row.name}` | {row.ko}<br>*{row.en}* | {row.clause} | {failures} |")
-    return "\n".join(lines) + "\n\n" + _REST + _table()
+    return "\n".join(lines) + "\n\n" + _INSPECT + _REST + _table()
 
 
 def _table() -> str:

@@ -226,6 +226,7 @@ def load_der(raw: bytes) -> x509.Certificate:
         )
     except (
         ValueError,
+        TypeError,  # a name's string type that does not go with its attribute
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
         x509.InvalidVersion,

@@ -495,6 +495,121 @@ def test_a_document_signer_is_no_reader_and_a_reader_no_document_signer(ground: 
     assert isinstance(ground.judge(reader), str)
 
 
+# Every row of every profile
+
+
+PURPOSES: dict[str, ObjectIdentifier | None] = {
+    "document_signer": EKU_MDOC_DS,
+    "reader": EKU_MDL_READER,
+    "vical_signer": EKU_VICAL_SIGNER,
+    "status_signer": None,
+}
+SIGNS = {"vical_signer": usage(content_commitment=True)}
+
+
+def made(ground: Ground, profile: str, **deviations: Any) -> Certificate:
+    """A certificate of the profile's kind: without deviations one that keeps every row."""
+    if profile == "iaca":
+        return of_library(Ground.make(**deviations).root)
+    purpose = deviations.pop("purpose", PURPOSES[profile])
+    signs = (SIGNS.get(profile, usage(digital_signature=True)), True)
+    extra = (signs, *deviations.pop("extra", ()))
+    key = deviations.pop("key", None) or p256()
+    common: dict[str, Any] = {"issuer": ground.root, "issuer_key": ground.key, "not_before": BEGIN}
+    common |= {"lifetime": timedelta(days=400), "purpose": purpose, "extra": extra, **deviations}
+    if x509.KeyUsage in common.get("without", ()):
+        common["extra"] = extra[1:]
+    return of_library(certificates.leaf(key.public_key(), "Leaf", **common))
+
+
+def changed(certificate: Certificate, **members: Any) -> Certificate:
+    """With members that no issuing library would write. Rules see members; signatures are another check."""
+    for name, value in members.items():
+        setattr(certificate, name, value)
+    return certificate
+
+
+def nameless(certificate: Certificate) -> Certificate:
+    country = x509.Name([x509.NameAttribute(NameOID.COUNTRY_NAME, "KR")]).public_bytes()
+    both = (
+        {"subject": country, "issuer": country} if certificate.issuer == certificate.subject else {"subject": country}
+    )
+    return changed(certificate, **both)
+
+
+def purposes(profile: str, critical: bool) -> Extra:
+    purpose = PURPOSES[profile]
+    assert purpose is not None
+    return x509.ExtendedKeyUsage([purpose]), critical
+
+
+ROOT_USAGE = usage(key_cert_sign=True, crl_sign=True)
+LONG = {"iaca": 21 * 366, "document_signer": 458, "reader": 1188}
+NOT_A_URI = x509.CRLDistributionPoints([x509.DistributionPoint([x509.DNSName("x.example")], None, None, None)])
+AUTHORITY = x509.BasicConstraints(ca=True, path_length=0)
+BREACHES: dict[str, Callable[[Ground, str], Certificate]] = {
+    "version_3": lambda g, p: changed(made(g, p), version=1),
+    "signature_algorithm": lambda g, p: made(g, p, algorithm=hashes.SHA224()),
+    "extensions": lambda g, p: made(g, p, extra=((unknown("1.2.3.4"), True),)),
+    "key": lambda g, p: made(g, p, key=ec.generate_private_key(ec.SECP256K1())),
+    "self_issued": lambda g, p: changed(made(g, p), issuer=of_library(g.signer()).subject),
+    "basic_constraints": lambda g, p: made(g, p, extra=((x509.BasicConstraints(ca=True, path_length=1), True),)),
+    "basic_constraints_critical": lambda g, p: made(g, p, extra=((AUTHORITY, False),)),
+    "end_entity": lambda g, p: made(g, p, extra=((AUTHORITY, True),)),
+    "own_key": lambda g, p: made(g, p, key=g.key),
+    "authority_key_identifier": lambda g, p: made(g, p, without={x509.AuthorityKeyIdentifier}),
+    "key_usage": lambda g, p: made(g, p, without={x509.KeyUsage}),
+    "key_usage_critical": lambda g, p: made(
+        g, p, extra=((ROOT_USAGE if p == "iaca" else SIGNS.get(p, usage(digital_signature=True)), False),)
+    ),
+    "extended_key_usage_present": lambda g, p: made(g, p, purpose=None),
+    "extended_key_usage": lambda g, p: made(g, p, purpose=x509.oid.ExtendedKeyUsageOID.SERVER_AUTH),
+    "extended_key_usage_critical": lambda g, p: made(g, p, extra=(purposes(p, False),)),
+    "no_other_role": lambda g, p: made(g, p, purpose=EKU_MDL_READER),
+    "one_country": lambda g, p: made(g, p, country=""),
+    "country_form": lambda g, p: made(g, p, country="kr"),
+    "same_country": lambda g, p: made(g, p, country="US"),
+    "same_state": lambda g, p: made(g, p, state="Seoul"),
+    "serial_number": lambda g, p: changed(made(g, p), serial=0),
+    "common_name": lambda g, p: nameless(made(g, p)),
+    "subject_key_identifier": lambda g, p: made(g, p, without={x509.SubjectKeyIdentifier}),
+    "validity": lambda g, p: made(g, p, lifetime=timedelta(days=LONG[p])),
+    "within_authority": lambda g, p: made(g, p, not_before=BEGIN - timedelta(days=1)),
+    "issuer_alternative_name": lambda g, p: made(g, p, without={x509.IssuerAlternativeName}),
+    "crl_distribution_point": lambda g, p: made(g, p, without={x509.CRLDistributionPoints}),
+    "crl_distribution_point_uri": lambda g, p: made(g, p, extra=((NOT_A_URI, False),)),
+}
+
+
+@pytest.mark.parametrize("profile", tables.PROFILES, ids=lambda profile: profile.name)
+def test_a_certificate_of_each_kind_keeps_every_row(ground: Ground, profile: tables.Profile) -> None:
+    certificate = made(ground, profile.name)
+    issuer = certificate if profile.name == "iaca" else of_library(ground.root)
+    assert remarks(certificate, profile, issuer) == ()
+
+
+@pytest.mark.parametrize(
+    ("profile", "row"),
+    [
+        pytest.param(profile, row, id=f"{profile.name}.{row.name}")
+        for profile in tables.PROFILES
+        for row in profile.rows
+    ],
+)
+def test_each_row_of_each_profile_is_broken_by_its_breach_alone(
+    ground: Ground, profile: tables.Profile, row: tables.Row
+) -> None:
+    certificate = BREACHES[row.name](ground, profile.name)
+    issuer = certificate if profile.name == "iaca" else of_library(ground.root)
+    assert [entry.partition(":")[0] for entry in remarks(certificate, profile, issuer)] == [
+        f"{profile.name}.{row.name}"
+    ]
+    for strictness in Strictness:
+        asked = row.kind is tables.Kind.REQUIRED or strictness is Strictness.FULL
+        found = broken_rule(certificate, profile, issuer=issuer, settings=Settings(strictness))
+        assert (found is not None) is asked
+
+
 # Reading
 
 

@@ -212,6 +212,15 @@ def test_a_key_written_is_the_key_read(name: str) -> None:
         assert read.public_numbers() == public.public_numbers()
 
 
+@pytest.mark.parametrize("name", CURVES)
+def test_what_is_signed_on_a_curve_verifies_on_it(name: str) -> None:
+    key = ec.generate_private_key(CURVES[name][0])
+    signed = cose.parse_sign1(cose.build_sign1(key, MESSAGE))
+    assert signed.algorithm == max(CURVES[name][2])
+    assert cose.verify_sign1(signed, key.public_key())
+    assert not cose.verify_sign1(signed, ec.generate_private_key(CURVES[name][0]).public_key())
+
+
 def edit(**changes: Callable[[dict[int, Any]], object]) -> list[tuple[str, Callable[[dict[int, Any]], object]]]:
     return list(changes.items())
 

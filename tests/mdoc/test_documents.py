@@ -136,6 +136,19 @@ def test_refuses_the_same_document_twice_for_one_request(holder: Holder) -> None
     assert holder.verify(twice, [ASKED_STAFF, ASKED_BADGE]).reason == "malformed"
 
 
+def test_one_credential_cannot_stand_for_two(holder: Holder) -> None:
+    again = [holder.answer(holder.staff), holder.answer(holder.staff)]
+    assert holder.verify(again, [ASKED_STAFF, ASKED_STAFF]).reason == "malformed"
+    renewed = issued(holder.world, STAFF, {NAME_SPACE: {"agency_code": "1", "card_type": "staff"}}, holder.key)
+    two = [holder.answer(holder.staff), Answer(renewed, holder.key, again[0].disclose)]
+    assert holder.verify(two, [ASKED_STAFF, ASKED_STAFF]).reason is None
+    raw, reader = holder.present(again, ASKED_STAFF)
+    unknown = RequestedItems(STAFF, {}, unlimited=True)
+    assert holder.world.verify(raw, reader, status=StatusLists(), requested=unknown).reason == "malformed"
+    raw, reader = holder.present(two, ASKED_STAFF)
+    assert holder.world.verify(raw, reader, status=StatusLists(), requested=unknown).reason is None
+
+
 def test_elements_of_one_document_cannot_answer_for_another(holder: Holder) -> None:
     wide = holder.answer(holder.badge, disclose={BADGE_SPACE: ("number", "colour")})
     assert holder.verify([holder.answer(holder.staff), wide], [ASKED_STAFF, ASKED_BADGE]).reason == "malformed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import ndef
@@ -38,6 +39,15 @@ def test_a_certificate_of_a_version_nobody_defined_is_malformed() -> None:
     """Found by the certificate target: the library has an exception of its own for it."""
     for seed in seeds("certificate"):
         changed = seed.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x29", 1)
+        assert changed != seed
+        with pytest.raises(MalformedError):
+            load_der(changed)
+
+
+def test_a_name_of_a_type_the_library_cannot_take_is_malformed() -> None:
+    """Found by the certificate target: the library raises TypeError for a BIT STRING in a name."""
+    for seed in seeds("certificate"):
+        changed = seed.replace(b"\x06\x03\x55\x04\x03\x0c", b"\x06\x03\x55\x04\x03\x03")
         assert changed != seed
         with pytest.raises(MalformedError):
             load_der(changed)
@@ -151,3 +161,17 @@ def test_at_the_cap_the_response_costs_what_its_items_may(make: Callable[[int], 
     data = make(limits.MAX_MESSAGE - 64)[: limits.MAX_MESSAGE]
     for name in ("cbor", "response", "verify", "request", "session"):
         assert cost(TARGETS[name], data) < 12 * limits.MAX_ITEMS
+
+
+@pytest.mark.parametrize("make", HOSTILE)
+def test_at_the_cap_memory_is_a_small_multiple_of_the_message(make: Callable[[int], bytes]) -> None:
+    data = make(limits.MAX_MESSAGE - 64)[: limits.MAX_MESSAGE]
+    for name in ("cbor", "response", "verify", "session"):
+        attempt(TARGETS[name], b"")  # whatever is made once is made before
+        tracemalloc.start()
+        try:
+            attempt(TARGETS[name], data)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 4 * limits.MAX_MESSAGE

@@ -118,6 +118,7 @@ def test_json_says_the_same(make: Callable[..., Case], capsys: pytest.CaptureFix
     (document,) = found["documents"]
     assert document["values"][DOC_TYPE]["agency_code"] == "1741000"
     assert document["signer"]["issuer"] == "CN=Test IACA,C=KR"
+    assert found["issuers"][0]["subject"] == "CN=Test IACA,C=KR"
     assert {used["kind"] for used in found["used"]} == {"issuer_list", "status_list"}
     status, found = run_json(
         capsys, *case.arguments, "--max-age", "status_list=0.5", "--at", (NOW + timedelta(hours=1)).isoformat()

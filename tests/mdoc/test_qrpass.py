@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mdoc import issuerlist, qrpass
 from mdoc.errors import TrustError
+from mdoc.freshness import Freshness
 from mdoc.issuerlist import IssuerList
 from mdoc.qrpass import PassVerdict, present_pass, verify_pass
 from mdoc.statuslist import StatusLists
@@ -124,3 +125,21 @@ def test_a_lane_that_shows_a_challenge_wants_it_back(world: World, card: IssuedP
 def test_any_text_is_one_reason(tail: str) -> None:
     verdict = verify_pass(b"GM1:" + tail.encode(), audience=GROUP, issuers=IssuerList(), status=StatusLists(), now=NOW)
     assert verdict.reason == "malformed"
+
+
+def test_a_zone_may_want_younger_lists_than_their_own_dates_allow(world: World, card: IssuedPass) -> None:
+    later = NOW + timedelta(hours=7)
+
+    def reason(**limits: Any) -> str | None:
+        return check(world, shown(card, later), later, freshness=Freshness(**limits)).reason
+
+    six, eight = timedelta(hours=6), timedelta(hours=8)
+    assert reason() is None
+    assert reason(issuer_list=eight, status_list=eight) is None
+    assert reason(issuer_list=six) == "issuer_list_stale"
+    assert reason(status_list=six) == "status_stale"
+
+
+def test_a_status_list_past_its_own_date_is_stale_whatever_the_zone_allows(world: World, card: IssuedPass) -> None:
+    old = world.status(NOW - timedelta(days=8))
+    assert check(world, shown(card), status=old).reason == "status_stale"

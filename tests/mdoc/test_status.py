@@ -1,4 +1,4 @@
-"""Revocation: whose list counts for which credential, what its values mean, and how old it may be."""
+"""Revocation and freshness: whose list counts for which credential, what it says, and how old it may be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mdoc import cbor, cose, identifierlist, limits, statuslist
+from mdoc import cbor, cose, crl, identifierlist, limits, statuslist
 from mdoc.cbor import Tag
 from mdoc.certificates import Anchor, TrustAnchors
 from mdoc.errors import MalformedError, TrustError
@@ -273,6 +273,90 @@ def test_the_clocks_error_is_given_to_the_list() -> None:
     assert staleness(facts(NOW - timedelta(minutes=71)), limit, NOW, skew) is not None
     assert staleness(facts(NOW, NOW - timedelta(minutes=9)), limit, NOW, skew) is None
     assert staleness(facts(NOW, NOW - timedelta(minutes=11)), limit, NOW, skew) is not None
+
+
+def with_crl(issuer: Issuer, age: timedelta, *, revoked: Sequence[int] = ()) -> TrustAnchors:
+    raw = crl.build(
+        issuer.root,
+        issuer.root_key,
+        number=7,
+        revoked=revoked,
+        this_update=(NOW - age).replace(microsecond=0),
+        lifetime=timedelta(days=2),
+    )
+    return TrustAnchors([issuer.anchor], crls=[crl.parse(raw, [issuer.anchor.certificate])])
+
+
+@pytest.mark.parametrize(
+    ("age", "limit", "expected"),
+    [
+        (timedelta(hours=1), None, None),
+        (timedelta(hours=1), timedelta(hours=2), None),
+        (timedelta(hours=3), timedelta(hours=2), "crl_stale"),
+        (timedelta(days=3), None, "crl_stale"),
+    ],
+    ids=["no limit", "within the limit", "older than the zone allows", "past its own date"],
+)
+def test_a_signers_revocation_list_ages_and_still_revokes(
+    world: World, issuer: Issuer, age: timedelta, limit: timedelta | None, expected: str | None
+) -> None:
+    raw, reader = world.response(credential=issuer.issue(), device_key=issuer.device_key)
+    freshness = Freshness(crl=limit)
+    found = world.verify(raw, reader, trust=with_crl(issuer, age), status=StatusLists(), freshness=freshness)
+    assert found.reason == expected
+    (used,) = (entry.facts for entry in found.used if entry.facts.kind is ListKind.CRL)
+    assert used.version == "7"
+    trust = with_crl(issuer, age, revoked=[issuer.signer.serial_number])
+    assert world.verify(raw, reader, trust=trust, status=StatusLists(), freshness=freshness).reason == "signer_revoked"
+
+
+def test_a_zone_may_want_a_revocation_list_to_be_there(world: World, issuer: Issuer) -> None:
+    raw, reader = world.response(credential=issuer.issue(), device_key=issuer.device_key)
+    wanted = Freshness(crl_required=True)
+
+    def reason_of(trust: TrustAnchors) -> str | None:
+        return world.verify(raw, reader, trust=trust, status=StatusLists(), freshness=wanted).reason
+
+    assert reason_of(issuer.trust) == "crl_stale"
+    assert reason_of(with_crl(issuer, timedelta(hours=1))) is None
+
+
+@pytest.mark.parametrize(
+    ("age", "lifetime", "limit", "expected"),
+    [
+        (timedelta(hours=30), None, None, None),
+        (timedelta(hours=30), timedelta(hours=24), None, "issuer_list_stale"),
+        (timedelta(hours=20), timedelta(hours=24), timedelta(hours=12), "issuer_list_stale"),
+        (timedelta(hours=10), timedelta(hours=24), timedelta(hours=12), None),
+    ],
+)
+def test_the_list_that_names_the_authority_ages(
+    world: World,
+    issuer: Issuer,
+    age: timedelta,
+    lifetime: timedelta | None,
+    limit: timedelta | None,
+    expected: str | None,
+) -> None:
+    source = ListFacts(
+        ListKind.ISSUER_LIST, "A VICAL", "12", NOW - age, None if lifetime is None else NOW - age + lifetime
+    )
+    trust = TrustAnchors([Anchor.from_certificate(issuer.root, source=source)])
+    raw, reader = world.response(credential=issuer.issue(), device_key=issuer.device_key)
+    found = world.verify(raw, reader, trust=trust, status=StatusLists(), freshness=Freshness(issuer_list=limit))
+    assert found.reason == expected
+    assert [(entry.facts.version, entry.age) for entry in found.used] == [("12", age)]
+
+
+def test_a_stale_list_does_not_spoil_trust_that_also_rests_on_a_fresh_one(world: World, issuer: Issuer) -> None:
+    old = ListFacts(ListKind.ISSUER_LIST, "old", "1", NOW - timedelta(days=9), NOW - timedelta(days=8))
+    new = ListFacts(ListKind.ISSUER_LIST, "new", "2", NOW - timedelta(hours=9), None)
+    raw, reader = world.response(credential=issuer.issue(), device_key=issuer.device_key)
+    for sources in ((old, new), (new, old)):
+        trust = TrustAnchors([Anchor.from_certificate(issuer.root, source=source) for source in sources])
+        found = world.verify(raw, reader, trust=trust, status=StatusLists())
+        assert found.reason is None
+        assert [entry.facts.name for entry in found.used] == ["new"]
 
 
 def forged(issuer: Issuer, body: dict[Any, Any], media_type: str = statuslist.TYPE) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mdoc import inspect
 from mdoc.verdict import CheckRow, Failure
 from mdoc.verify import TABLE
 
@@ -20,6 +21,14 @@ def test_pages_made_from_the_code_are_up_to_date() -> None:
         [sys.executable, ROOT / "scripts" / "generate_docs.py", "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_command_of_the_page_is_one_that_the_parser_takes() -> None:
+    page = (ROOT / "docs" / "verification.md").read_text("utf-8")
+    commands = [line for line in page.splitlines() if line.startswith("gwanmun inspect ")]
+    assert len(commands) == 4
+    for command in commands:
+        inspect.parser().parse_args(command.split()[2:])
 
 
 def test_every_failure_belongs_to_a_check() -> None:

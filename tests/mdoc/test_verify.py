@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mdoc import cbor, qrpass
 from mdoc.cbor import Encoded
 from mdoc.errors import HolderDeclinedError, MalformedError, SessionError
+from mdoc.freshness import ListKind
 from mdoc.issue import Credential
 from mdoc.reader import RequestedItems
 from mdoc.statuslist import StatusLists
@@ -33,6 +34,11 @@ def test_accepts_a_genuine_presentation(world: World, mac: bool) -> None:
     assert verdict.reason is None, verdict.checks
     assert verdict.elements == {NAME_SPACE: {"agency_code": "1741000", "card_type": "staff", "access_class": "general"}}
     assert [check.name for check in verdict.checks] == list(CHECKS)
+    (issuer,) = verdict.issuers
+    assert issuer is not None
+    assert issuer.source.kind is ListKind.ISSUER_LIST
+    assert [used.facts.kind for used in verdict.used] == [ListKind.ISSUER_LIST, ListKind.STATUS_LIST]
+    assert [used.age for used in verdict.used] == [None, timedelta(0)]
     skipped = {check.name for check in verdict.checks if check.outcome is Outcome.SKIPPED}
     assert skipped == {"signer_revocation"}, "this authority publishes no revocation list"
     assert all(check.outcome is Outcome.PASSED for check in verdict.checks if check.name not in skipped)
