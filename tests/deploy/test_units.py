@@ -137,7 +137,10 @@ def test_examples_use_the_places_that_the_units_give(tmp_path: Path) -> None:
         text = (ROOT / "config" / example).read_text("utf-8")
         assert f"StateDirectory={state}\n" in unit_text
         assert re.findall(r'(?m)^state_dir = "([^"]+)"', text) == [f"/var/lib/{state}"]
-        for socket in re.findall(r'"/run/([^"]+)/[^"/]+"', text):
+        assert re.findall(r'(?m)^runtime_dir = "([^"]+)"', text) == [f"/run/{state}"] * (
+            unit == "gwanmun-agent.service"
+        )
+        for socket in re.findall(r'(?m)^(?!runtime_dir).*"/run/([^"]+)/[^"/]+"', text):
             assert f"RuntimeDirectory={socket}\n" in unit_text
         given = set(re.findall(r"(?m)^LoadCredential=([^:]+):", unit_text))
         assert set(re.findall(r'(?m)^\w+ = "credential:([^"]+)"', text)) == given
