@@ -242,8 +242,11 @@ def build_mac0(key: bytes, detached: bytes) -> list[Any]:
     return [protected_raw, {}, None, hmac.digest(key, mac_structure(protected_raw, detached), "sha256")]
 
 
-def public_key(value: Any, what: str = "COSE_Key") -> PublicKey:
-    """A COSE_Key map as a public key. A compressed point (y true or false) is accepted. Raises MalformedError."""
+def public_key(value: Any, what: str = "COSE_Key", *, stripped: bool = False) -> PublicKey:
+    """A COSE_Key map as a public key. A compressed point (y true or false) is accepted. Raises MalformedError.
+
+    `stripped`: coordinates may lack leading zeros, which RFC 9053 7.1.1 wants kept.
+    """
     if type(value) is not dict:
         raise MalformedError(f"{what}: a map is expected")
     kty, crv, x = value.get(1), value.get(-1), value.get(-2)
@@ -259,6 +262,8 @@ def public_key(value: Any, what: str = "COSE_Key") -> PublicKey:
             raise MalformedError(f"{what}: key type or curve not supported")
         y = value.get(-3)
         size = (curve.key_size + 7) // 8
+        if stripped:
+            x, y = x.rjust(size, b"\0"), y.rjust(size, b"\0") if type(y) is bytes else y
         if len(x) != size or (type(y) is bytes and len(y) != size):
             raise MalformedError(f"{what}: a coordinate has the wrong length")
         if type(y) is bytes:

@@ -32,11 +32,10 @@ from mdoc.certificates import (
     Chained,
     TrustAnchors,
     chain_from_header,
-    load_pem,
+    pem_blocks,
     read,
     remarks,
 )
-from mdoc.certificates.structure import of
 from mdoc.errors import MalformedError, MdocError, TrustError
 from mdoc.freshness import Freshness, ListKind
 from mdoc.issuerlist import ListedIssuer
@@ -270,12 +269,15 @@ def _certificates(path: Path, notes: list[str]) -> Iterator[Certificate]:
     for file in files:
         content = _read(file)
         try:
-            if b"-----BEGIN" in content:
-                yield from (of(certificate) for certificate in load_pem(content))
-            else:
-                yield read(unwrap(content))
-        except MdocError as error:
+            found = pem_blocks(content) if b"-----BEGIN" in content else [unwrap(content)]
+        except TrustError as error:
             notes.append(f"{file}: {error}")
+            continue
+        for raw in found:
+            try:
+                yield read(raw)
+            except MalformedError as error:
+                notes.append(f"{file}: {error}")
 
 
 def _anchors(options: argparse.Namespace, notes: list[str]) -> Iterator[Anchor]:

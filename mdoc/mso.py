@@ -145,8 +145,9 @@ def parse(payload: bytes, budget: ItemBudget | None = None) -> MobileSecurityObj
     key_info = _map(body.get("deviceKeyInfo"), "deviceKeyInfo")
     validity = _map(body.get("validityInfo"), "validityInfo")
     spaces, pairs = _authorizations(key_info)
-    signed = tdate(validity.get("signed"), "signed")
-    valid_from = tdate(validity.get("validFrom"), "validFrom")
+    # Fractions are against 7.1. Dropped, a clock of whole seconds accepts what an issuer signed within this second.
+    signed = tdate(validity.get("signed"), "signed").replace(microsecond=0)
+    valid_from = tdate(validity.get("validFrom"), "validFrom").replace(microsecond=0)
     valid_until = tdate(validity.get("validUntil"), "validUntil")
     # 9.1.2.4 also wants validFrom not before signed. Nothing rests on that order, and issuers that round down break it.
     if valid_from > valid_until or signed > valid_until:
@@ -171,7 +172,10 @@ def parse(payload: bytes, budget: ItemBudget | None = None) -> MobileSecurityObj
 
 
 def _device_key(value: Any) -> cose.PublicKey:
-    key = cose.public_key(value, "deviceKey")
-    if -4 in value:
-        raise MalformedError("deviceKey: a private key")
-    return key
+    """Also as issuers write it who convert a key by hand: coordinates without their leading zeros, a curve by its name."""
+    if type(value) is dict:
+        if -4 in value:
+            raise MalformedError("deviceKey: a private key")
+        if value.get(-1) == "Ed25519":
+            value = {**value, -1: 6}
+    return cose.public_key(value, "deviceKey", stripped=True)

@@ -169,15 +169,16 @@ def _document(entry: Any, budget: ItemBudget) -> Document:
         if type(space) is not str or type(elements) is not dict or not all(type(key) is str for key in elements):
             raise MalformedError("deviceSigned: {namespace: {element: value}} is expected")
     auth = _need(device_signed, "deviceAuth", "deviceSigned")
-    if type(auth) is not dict or len(auth) != 1:
+    if type(auth) is not dict:
+        raise MalformedError("deviceAuth: one of deviceSignature and deviceMac is expected")
+    # Holders made with some libraries write the one they do not use as `undefined`.
+    if [name for name, proof in auth.items() if proof is not None] not in (["deviceSignature"], ["deviceMac"]):
         raise MalformedError("deviceAuth: one of deviceSignature and deviceMac is expected")
     signature = mac = None
-    if "deviceSignature" in auth:
+    if auth.get("deviceSignature") is not None:
         signature = cose.parse_sign1(auth["deviceSignature"], "deviceSignature")
-    elif "deviceMac" in auth:
-        mac = cose.parse_mac0(auth["deviceMac"], "deviceMac")
     else:
-        raise MalformedError("deviceAuth: one of deviceSignature and deviceMac is expected")
+        mac = cose.parse_mac0(auth["deviceMac"], "deviceMac")
     errors = entry.get("errors")
     return Document(
         doc_type,

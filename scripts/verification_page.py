@@ -90,6 +90,14 @@ _TOLERATED = (
         "내림하는 발급자가 있고, 어떤 검사도 그 순서에 기대지 않습니다 · some issuers round down",
     ),
     (
+        "쓰지 않는 deviceMac·deviceSignature의 undefined · undefined for the device proof that is not used",
+        "일부 지갑 라이브러리가 씁니다 · some wallet libraries write it",
+    ),
+    (
+        "앞자리 0이 빠진 기기 키 좌표, 이름으로 쓴 Ed25519 · device keys without leading zeros, Ed25519 by its name",
+        "발급자가 서명한 같은 키입니다 · it is the same key, signed by the issuer",
+    ),
+    (
         "1.1판의 모르는 항목 · members of version 1.1",
         "문서로 세지 않습니다 · they do not count as documents",
     ),

@@ -218,6 +218,21 @@ def test_a_folder_of_roots_with_one_that_cannot_be_read(
     assert any("a.der" in note for note in found["notes"])
 
 
+def test_a_bundle_of_roots_with_one_that_cannot_be_read(
+    make: Callable[..., Case], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    case = make()
+    good = case.world.authority.iaca.public_bytes(Encoding.PEM)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(b"-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n" + good)
+    arguments = case.arguments
+    arguments[arguments.index("--roots") + 1] = str(bundle)
+    status, found = run_json(capsys, *arguments)
+    assert status == 0
+    assert found["authorities"] == 1
+    assert any("bundle.pem" in note for note in found["notes"])
+
+
 def test_without_roots_the_issuer_is_unknown(make: Callable[..., Case], capsys: pytest.CaptureFixture[str]) -> None:
     case = make()
     status, found = run_json(capsys, *case.arguments[:3], "--at", AT)

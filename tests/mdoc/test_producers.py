@@ -53,6 +53,8 @@ class Producer:
     attach: bool | bytes = False
     """Attach the device payload, or these bytes in its place."""
     device_key: Key = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    key_form: Callable[[dict[int, Any]], dict[int, Any]] = lambda key: key
+    """How the issuer writes the device key."""
     turned: bool = False
     """Members of items and MSO in another order."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +64,8 @@ class Producer:
     """More members of the MSO."""
     mac: bool = False
     mac_without_aad: bool = False
+    beside: dict[str, Any] = field(default_factory=dict)
+    """More members of deviceAuth."""
 
     def present(self, world: World) -> tuple[bytes, Any]:
         reader, _ = world.session()
@@ -72,7 +76,7 @@ class Producer:
             b"\x84" + write("DeviceAuthentication") + reader.transcript.raw + write(DOC_TYPE) + write(spaces, self.wide)
         )
         proof = Tagged(24, plain)
-        device_auth = self._device_auth(write(proof), reader)
+        device_auth = {**self.beside, **self._device_auth(write(proof), reader)}
         document = {
             "docType": DOC_TYPE,
             "issuerSigned": {"nameSpaces": {NAME_SPACE: items}, "issuerAuth": issuer_auth},
@@ -106,7 +110,7 @@ class Producer:
             "version": "1.0",
             "digestAlgorithm": self.algorithm,
             "valueDigests": {NAME_SPACE: digests},
-            "deviceKeyInfo": {"deviceKey": self._cose_key()},
+            "deviceKeyInfo": {"deviceKey": self.key_form(self._cose_key())},
             "docType": DOC_TYPE,
             "validityInfo": {
                 "signed": self.date(NOW.replace(microsecond=210391)),
@@ -172,6 +176,13 @@ def verdict_of(world: World, producer: Producer) -> Verdict:
     return world.verify(raw, reader, status=StatusLists(), at=NOW.replace(microsecond=500000))
 
 
+def _without_zeros(key: dict[int, Any]) -> dict[int, Any]:
+    return {**key, -2: key[-2].lstrip(b"\0"), -3: key[-3].lstrip(b"\0")}
+
+
+BOTH_SHORT = 49350
+"""A private key on P-256 both of whose public coordinates begin with a zero byte; so do those of one key in 65,536."""
+
 ACCEPTED: dict[str, Callable[[], Producer]] = {
     "the standard's letter": Producer,
     "16-bit map heads": lambda: Producer(wide={MAP: 2}),
@@ -199,6 +210,16 @@ ACCEPTED: dict[str, Callable[[], Producer]] = {
         version="1.1", extra={"zkDocuments": [{"proof": b"1"}], "otherDocuments": [], "documentErrors": [{"other": 0}]}
     ),
     "undefined for what the MSO leaves out": lambda: Producer(mso={"status": UNDEFINED_VALUE}),
+    "undefined for the deviceMac that is not used (@animo-id/mdoc up to 0.3)": lambda: Producer(
+        beside={"deviceMac": UNDEFINED_VALUE}
+    ),
+    "null for the deviceSignature that is not used": lambda: Producer(mac=True, beside={"deviceSignature": None}),
+    "a device key without its leading zeros (pymdoccbor from PEM)": lambda: Producer(
+        device_key=ec.derive_private_key(BOTH_SHORT, ec.SECP256R1()), key_form=_without_zeros
+    ),
+    "an Ed25519 device key with the curve's name (pymdoccbor from PEM)": lambda: Producer(
+        device_key=ed25519.Ed25519PrivateKey.generate(), key_form=lambda key: {**key, -1: "Ed25519"}
+    ),
     "unknown members of the MSO": lambda: Producer(mso={"x-issuer": {"any": [1, 2]}}),
 }
 REFUSED: dict[str, tuple[Callable[[], Producer], str]] = {
@@ -210,6 +231,16 @@ REFUSED: dict[str, tuple[Callable[[], Producer], str]] = {
     "dates as numbers": (lambda: Producer(date=lambda at: Tagged(1, int(at.timestamp()))), "malformed"),
     "a date of no calendar": (lambda: Producer(date=lambda at: Tagged(0, "2026-02-30T00:00:00Z")), "malformed"),
     "a date without a zone": (lambda: Producer(date=lambda at: Tagged(0, "2026-02-01T00:00:00")), "malformed"),
+    "both kinds of device authentication": (lambda: Producer(beside={"deviceMac": [b"", {}, None, b""]}), "malformed"),
+    "a third kind beside the signature": (lambda: Producer(beside={"deviceSeal": b""}), "malformed"),
+    "a device key with a zero too many": (
+        lambda: Producer(key_form=lambda key: {**key, -2: b"\0" + key[-2]}),
+        "malformed",
+    ),
+    "a P-256 device key with the curve's name": (
+        lambda: Producer(key_form=lambda key: {**key, -1: "P-256"}),
+        "malformed",
+    ),
     "a digest id twice": (lambda: Producer(digest_ids=(1, 1, 2)), "altered"),
     "crit in the unprotected header": (lambda: Producer(issuer_header={2: [4]}), "malformed"),
     "the algorithm a second time": (lambda: Producer(issuer_header={1: -7}), "malformed"),
@@ -223,6 +254,14 @@ REFUSED: dict[str, tuple[Callable[[], Producer], str]] = {
     "a response of version 2": (lambda: Producer(version="2.0"), "malformed"),
     "an error status beside a document": (lambda: Producer(extra={"status": 10}), "malformed"),
 }
+
+
+def test_a_clock_of_whole_seconds_accepts_what_was_signed_within_this_second(world: World) -> None:
+    """isomdoc up to 0.0.4 writes microseconds, and `gwanmun inspect --at` is given whole seconds."""
+    raw, reader = Producer(date=lambda at: Tagged(0, at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))).present(world)
+    assert world.verify(raw, reader, status=StatusLists(), at=NOW.replace(microsecond=0)).accepted
+    before = world.verify(raw, reader, status=StatusLists(), at=NOW.replace(microsecond=0) - timedelta(microseconds=1))
+    assert before.reason == "not_yet_valid"
 
 
 @pytest.mark.parametrize("habit", ACCEPTED)
