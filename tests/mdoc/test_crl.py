@@ -31,6 +31,7 @@ from mdoc.crl import Crl
 from mdoc.errors import MalformedError, TrustError
 from testbed import certificates
 from tests.conftest import NOW
+from tests.mdoc.asn1 import parts, tlv
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 BEGIN = NOW - timedelta(days=30)
@@ -170,28 +171,11 @@ def test_arbitrary_bytes_are_malformed(raw: bytes) -> None:
             parsed(prefix + raw)
 
 
-def tlv(tag: int, content: bytes) -> bytes:
-    length = len(content)
-    if length < 0x80:
-        return bytes((tag, length)) + content
-    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(size))) + size + content
-
-
-def parts(raw: bytes, begin: int, end: int) -> list[bytes]:
-    """The elements of data[begin:end], each with its head."""
-    found = []
-    for _tag, _start, stop in der.children(raw, begin, end):
-        found.append(raw[begin:stop])
-        begin = stop
-    return found
-
-
 def resigned(change: Callable[[list[bytes]], list[bytes]]) -> bytes:
     """A list in shapes that the library does not write, with a good signature over them."""
     raw = built(1, (5,))
-    tbs, algorithm, _signature = parts(raw, *der.whole(raw, der.SEQUENCE))
-    changed = tlv(der.SEQUENCE, b"".join(change(parts(tbs, *der.whole(tbs, der.SEQUENCE)))))
+    tbs, algorithm, _signature = parts(raw)
+    changed = tlv(der.SEQUENCE, b"".join(change(parts(tbs))))
     signature = KEY.sign(changed, ec.ECDSA(hashes.SHA256()))
     return tlv(der.SEQUENCE, changed + algorithm + tlv(der.BIT_STRING, b"\0" + signature))
 
@@ -291,7 +275,7 @@ def test_refuses_a_signed_list_with(name: str) -> None:
 
 def test_refuses_a_signature_that_is_not_whole_bytes_or_not_last() -> None:
     raw = built(1, (5,))
-    tbs, algorithm, signature = parts(raw, *der.whole(raw, der.SEQUENCE))
+    tbs, algorithm, signature = parts(raw)
     begin, end = der.whole(signature, der.BIT_STRING)
     bits = signature[begin + 1 : end]
     for last in (
