@@ -1,6 +1,7 @@
-"""`make fuzz ARGS="--seconds 60 response"`: coverage-guided fuzzing of one target with atheris, seeds from our own code.
+"""`make fuzz ARGS="--seconds 60 response"`: coverage-guided fuzzing of one target with atheris.
 
-New inputs are kept in .fuzz/<target>/ and used again. A finding is written there as crash-*, and ends the run with status 1.
+Seeds come from our own code, and from the shared vectors where they lie beside the checkout. New inputs are kept in
+.fuzz/<target>/ and used again. A finding is written there as crash-*, and ends the run with a status other than 0.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main() -> int:
         print("atheris가 설치되어 있지 않습니다. / atheris is not installed: pip install -e .[dev]", file=sys.stderr)
         return 2
     with atheris.instrument_imports(include=["mdoc"]):
-        from fuzz import targets
+        from fuzz import targets, vectors
     arguments = _arguments(sorted(targets.TARGETS))
     if arguments.target is None:
         print("\n".join(sorted(targets.TARGETS)))
@@ -37,7 +38,7 @@ def main() -> int:
     target = targets.TARGETS[arguments.target]
     corpus = CORPUS / arguments.target
     corpus.mkdir(parents=True, exist_ok=True)
-    for data in targets.seeds(arguments.target):
+    for data in targets.seeds(arguments.target) + vectors.seeds(arguments.target):
         (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
     options = [
         sys.argv[0],

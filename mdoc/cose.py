@@ -154,7 +154,7 @@ def _bstr(value: bytes) -> bytes:
 
 def signature_structure(protected_raw: bytes, payload: bytes, aad: bytes = b"") -> bytes:
     """Sig_structure of a Sign1 (RFC 9052 4.4)."""
-    return b"\x84\x6aSignature1" + _bstr(protected_raw) + _bstr(aad) + _bstr(payload)
+    return b"\x84\x6aSignature1" + _bstr(protected_raw) + (_bstr(aad) if aad else b"\x40") + _bstr(payload)
 
 
 def mac_structure(protected_raw: bytes, payload: bytes, aad: bytes = b"") -> bytes:

@@ -27,6 +27,8 @@ MAX_HANDOVER = 4096
 """Bytes of a handover message: an engagement (2048 at most) and a few carriers. The fullest seen has 254."""
 PIECE = 255
 """Bytes of one READ BINARY or UPDATE BINARY: short form, which every Type 4 Tag takes."""
+MIN_COMMAND_DATA = 13
+"""Bytes: the smallest MLc that a tag may give (T4T 5.1)."""
 NOT_READY_POLLS, NOT_READY_PAUSE = 40, 0.025
 """NLEN = 0 in a static file is polled this often, seconds apart: one second in all."""
 
@@ -68,7 +70,7 @@ class NdefFile:
             min(max_le, PIECE),
             min(max_lc, PIECE),
             min(max_size - 2, MAX_HANDOVER),
-            container[14] == 0x00 and max_lc >= CC_LENGTH,
+            container[14] == 0x00 and max_lc >= MIN_COMMAND_DATA,
         )
 
 

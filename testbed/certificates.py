@@ -87,6 +87,7 @@ def root(
     not_before: datetime,
     lifetime: timedelta,
     state: str | None = None,
+    serial: int | None = None,
     extra: Iterable[Extra] = (),
     without: Collection[type[x509.ExtensionType]] = (),
     algorithm: hashes.HashAlgorithm | None = None,
@@ -98,7 +99,7 @@ def root(
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(not_before)
         .not_valid_after(not_before + lifetime)
     )

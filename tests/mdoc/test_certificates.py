@@ -231,6 +231,28 @@ def test_only_the_issuing_authority_may_follow_in_the_chain(ground: Ground) -> N
         assert "x5chain" in found
 
 
+def test_the_memory_is_bounded(ground: Ground) -> None:
+    """A signer that was forgotten is checked again, and found as good as before."""
+    anchors = ground.anchors()
+    first = ground.signer().public_bytes(Encoding.DER)
+    before = anchors.issued(first, DOCUMENT_SIGNER_PROFILE)
+    key = p256()
+    for _ in range(300):
+        assert anchors.issued(ground.signer(key=key).public_bytes(Encoding.DER), DOCUMENT_SIGNER_PROFILE)
+    after = anchors.issued(first, DOCUMENT_SIGNER_PROFILE)
+    assert isinstance(after, Chained)
+    assert after is not before
+
+
+def test_a_namesake_with_another_key_and_a_renamed_root_do_not_follow_in_the_chain(ground: Ground) -> None:
+    signer = ground.signer()
+    namesake = Ground.make().root
+    renamed = Ground.make(ground.key, country="US").root
+    assert namesake.subject == ground.root.subject
+    for other in (namesake, renamed):
+        assert isinstance(ground.judge(signer, other), str)
+
+
 def test_a_signer_with_an_rsa_key_is_refused(ground: Ground) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     built = certificates.document_signer(

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdoc import crl
+from mdoc import crl, limits
 from mdoc.certificates import (
     DOCUMENT_SIGNER_PROFILE,
     STATUS_SIGNER_PROFILE,
@@ -26,10 +26,12 @@ from mdoc.certificates import (
     der,
     read,
 )
+from mdoc.certificates.structure import SUBJECT_KEY_IDENTIFIER
 from mdoc.crl import Crl
 from mdoc.errors import MalformedError, TrustError
 from testbed import certificates
 from tests.conftest import NOW
+from tests.mdoc.asn1 import parts, tlv
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 BEGIN = NOW - timedelta(days=30)
@@ -169,28 +171,11 @@ def test_arbitrary_bytes_are_malformed(raw: bytes) -> None:
             parsed(prefix + raw)
 
 
-def tlv(tag: int, content: bytes) -> bytes:
-    length = len(content)
-    if length < 0x80:
-        return bytes((tag, length)) + content
-    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(size))) + size + content
-
-
-def parts(raw: bytes, begin: int, end: int) -> list[bytes]:
-    """The elements of data[begin:end], each with its head."""
-    found = []
-    for _tag, _start, stop in der.children(raw, begin, end):
-        found.append(raw[begin:stop])
-        begin = stop
-    return found
-
-
 def resigned(change: Callable[[list[bytes]], list[bytes]]) -> bytes:
     """A list in shapes that the library does not write, with a good signature over them."""
     raw = built(1, (5,))
-    tbs, algorithm, _signature = parts(raw, *der.whole(raw, der.SEQUENCE))
-    changed = tlv(der.SEQUENCE, b"".join(change(parts(tbs, *der.whole(tbs, der.SEQUENCE)))))
+    tbs, algorithm, _signature = parts(raw)
+    changed = tlv(der.SEQUENCE, b"".join(change(parts(tbs))))
     signature = KEY.sign(changed, ec.ECDSA(hashes.SHA256()))
     return tlv(der.SEQUENCE, changed + algorithm + tlv(der.BIT_STRING, b"\0" + signature))
 
@@ -198,6 +183,40 @@ def resigned(change: Callable[[list[bytes]], list[bytes]]) -> bytes:
 def test_the_shape_that_is_changed_below_is_a_good_one() -> None:
     """Members of the list: version, algorithm, issuer, thisUpdate, nextUpdate, entries, extensions."""
     assert parsed(resigned(lambda members: members)) == parsed(built(1, (5,)))
+
+
+def extension(*members: bytes) -> bytes:
+    return tlv(der.SEQUENCE, b"".join(members))
+
+
+def with_extensions(members: list[bytes], *entries: bytes) -> list[bytes]:
+    """The list's own extensions replaced."""
+    return [*members[:6], tlv(0xA0, tlv(der.SEQUENCE, b"".join(entries)))]
+
+
+def with_entry(members: list[bytes], *entries: bytes) -> list[bytes]:
+    """The list of revoked certificates replaced."""
+    return [*members[:5], tlv(der.SEQUENCE, b"".join(entries)), members[6]]
+
+
+IDENTIFIER = own(ROOT).extension(SUBJECT_KEY_IDENTIFIER) or b""
+KEY_ID = extension(
+    tlv(der.OID, der.oid("2.5.29.35")),
+    tlv(der.OCTET_STRING, tlv(der.SEQUENCE, b"\x80" + IDENTIFIER[1:])),
+)
+NUMBER = extension(tlv(der.OID, der.oid("2.5.29.20")), tlv(der.OCTET_STRING, tlv(der.INTEGER, b"\1")))
+DATE = tlv(der.UTC_TIME, b"261124090000Z")
+
+
+def numbered_as(value: bytes, *, critical: bytes = b"") -> bytes:
+    return extension(tlv(der.OID, der.oid("2.5.29.20")), critical, tlv(der.OCTET_STRING, tlv(der.INTEGER, value)))
+
+
+def test_the_hand_made_extensions_are_good_ones() -> None:
+    raw = resigned(lambda members: with_extensions(members, KEY_ID, NUMBER))
+    assert parsed(raw) == parsed(built(1, (5,)))
+    entries = extension(tlv(der.INTEGER, b"\5"), DATE)
+    assert parsed(resigned(lambda members: with_entry(members, entries))).revoked == {5}
 
 
 SHAPES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
@@ -209,6 +228,41 @@ SHAPES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "no extensions": (lambda m: m[:6], "DER"),
     "more behind the extensions": (lambda m: [*m, tlv(der.INTEGER, b"\1")], "expected"),
     "extensions twice": (lambda m: [*m, m[6]], "expected"),
+    "another algorithm inside": (lambda m: [m[0], tlv(der.SEQUENCE, b""), *m[2:]], "algorithms"),
+    "an end that is no time": (lambda m: [*m[:4], tlv(der.INTEGER, b"\1"), *m[5:]], "nextUpdate"),
+    "nothing behind its time": (lambda m: m[:4], "nextUpdate"),
+    "nothing behind its end": (lambda m: m[:5], "DER"),
+    "a number below zero": (lambda m: with_extensions(m, KEY_ID, numbered_as(b"\xff")), "below zero"),
+    "a critical number": (
+        lambda m: with_extensions(m, KEY_ID, numbered_as(b"\1", critical=tlv(der.BOOLEAN, b"\xff"))),
+        "critical",
+    ),
+    "a number twice": (lambda m: with_extensions(m, KEY_ID, NUMBER, NUMBER), "twice"),
+    "an extension that is none": (lambda m: with_extensions(m, KEY_ID, tlv(der.INTEGER, b"\1")), "extension"),
+    "an extension of four members": (
+        lambda m: with_extensions(m, KEY_ID, extension(NUMBER, NUMBER, NUMBER, NUMBER)),
+        "extension",
+    ),
+    "bytes behind the extensions": (
+        lambda m: [*m[:6], tlv(0xA0, tlv(der.SEQUENCE, KEY_ID + NUMBER) + tlv(der.NULL, b""))],
+        "after the extensions",
+    ),
+    "an entry that is none": (lambda m: with_entry(m, tlv(der.INTEGER, b"\5")), "entry"),
+    "an entry without a date": (lambda m: with_entry(m, extension(tlv(der.INTEGER, b"\5"))), "DER"),
+    "an entry of another authority, not marked": (
+        lambda m: with_entry(
+            m,
+            extension(
+                tlv(der.INTEGER, b"\5"),
+                DATE,
+                tlv(
+                    der.SEQUENCE,
+                    extension(tlv(der.OID, der.oid("2.5.29.29")), tlv(der.OCTET_STRING, tlv(der.SEQUENCE, b""))),
+                ),
+            ),
+        ),
+        "indirect",
+    ),
 }
 
 
@@ -217,6 +271,73 @@ def test_refuses_a_signed_list_with(name: str) -> None:
     change, expected = SHAPES[name]
     with pytest.raises(MalformedError, match=expected):
         parsed(resigned(change))
+
+
+def test_refuses_a_signature_that_is_not_whole_bytes_or_not_last() -> None:
+    raw = built(1, (5,))
+    tbs, algorithm, signature = parts(raw)
+    begin, end = der.whole(signature, der.BIT_STRING)
+    bits = signature[begin + 1 : end]
+    for last in (
+        tlv(der.BIT_STRING, b"\1" + bits),
+        tlv(der.BIT_STRING, b""),
+        signature + tlv(der.NULL, b""),
+        tlv(der.OCTET_STRING, b"\0" + bits),
+    ):
+        with pytest.raises(MalformedError):
+            parsed(tlv(der.SEQUENCE, tbs + algorithm + last))
+
+
+def test_a_list_of_one_authority_is_not_another_s() -> None:
+    """Same key, another name; same name, another key; and no key identifier to tell by."""
+    twin = certificates.root(KEY, "Another", country="KR", not_before=BEGIN, lifetime=timedelta(days=100))
+    other = ec.generate_private_key(ec.SECP256R1())
+    namesake = certificates.root(other, "Root", country="KR", not_before=BEGIN, lifetime=timedelta(days=100))
+    nameless = certificates.root(
+        KEY, "Root", country="KR", not_before=BEGIN, lifetime=timedelta(days=100), without={x509.SubjectKeyIdentifier}
+    )
+    renamed = certificates.root(
+        KEY,
+        "Root",
+        country="KR",
+        not_before=BEGIN,
+        lifetime=timedelta(days=100),
+        extra=((x509.SubjectKeyIdentifier(b"another"), False),),
+    )
+    for authority in (twin, namesake, nameless, renamed):
+        with pytest.raises(TrustError):
+            crl.parse(built(), [own(authority)])
+    bare = identified_by_issuer_and_serial().sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
+    with pytest.raises(TrustError):
+        crl.parse(bare, [own(nameless)])
+
+
+def identified_by_issuer_and_serial() -> Builder:
+    """An authority key identifier without the key identifier."""
+    identifier = x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(ROOT.subject)], 5)
+    return numbered(plain().add_extension(identifier, critical=False))
+
+
+def test_refuses_a_list_of_an_authority_that_may_not_sign_one() -> None:
+    weak = certificates.root(
+        KEY,
+        "Root",
+        country="KR",
+        not_before=BEGIN,
+        lifetime=timedelta(days=100),
+        extra=((certificates.usage(key_cert_sign=True), True),),
+    )
+    with pytest.raises(TrustError):
+        crl.parse(built(), [own(weak)])
+
+
+def test_refuses_a_list_beyond_the_limit_however_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = built(1, (5,))
+    monkeypatch.setattr(limits, "MAX_CRL", len(raw))
+    assert parsed(raw)
+    monkeypatch.setattr(limits, "MAX_CRL", len(raw) - 1)
+    with pytest.raises(MalformedError, match="too long"):
+        parsed(raw)
 
 
 def chained(lists: list[Crl], profile: Any, leaf: x509.Certificate) -> Chained:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import ndef
 import pytest
 
-from fuzz import mutate
+from fuzz import mutate, vectors
 from fuzz.targets import TARGETS, Target, attempt, seeds
 from fuzz.work import WorkExceededError, lines
 from mdoc import cbor, limits
@@ -175,3 +175,10 @@ def test_at_the_cap_memory_is_a_small_multiple_of_the_message(make: Callable[[in
         finally:
             tracemalloc.stop()
         assert peak < 4 * limits.MAX_MESSAGE
+
+
+@pytest.mark.skipif(not vectors.FOLDER.is_dir(), reason="shared/vectors is not beside the checkout")
+@pytest.mark.parametrize("name", TARGETS)
+def test_messages_of_others_end_in_a_documented_way(name: str) -> None:
+    for data in vectors.seeds(name):
+        lines(lambda data=data: attempt(TARGETS[name], data), at_most=1_000_000)  # type: ignore[misc]  # lambda default

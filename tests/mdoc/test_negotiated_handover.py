@@ -211,6 +211,12 @@ def test_waiting_times() -> None:
     assert set(pauses) == {MAX_PAUSE}
 
 
+def test_the_smallest_commands_a_phone_may_ask_for_will_do() -> None:
+    phone = Phone(chosen, max_command=13)
+    assert run(engage(REQUEST), phone).request == REQUEST.raw
+    assert max(len(command.data) for command in phone.commands if command.ins == 0xD6) == 13
+
+
 def test_a_request_longer_than_one_command_is_written_in_pieces() -> None:
     phone = Phone(chosen, max_command=0x20)
     run(engage(REQUEST), phone)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mdoc import crl, truststore
+from mdoc import crl, identifierlist, limits, truststore
 from mdoc.certificates import (
     DOCUMENT_SIGNER_PROFILE,
     IACA_PROFILE,
@@ -332,6 +332,62 @@ def test_rollback_of_the_issuer_list_leaves_the_one_in_force(authority: Authorit
     assert after.issuers is current.issuers
     assert any("older than the list in force" in problem for problem in after.problems)
     assert loaded(authority, tmp_path).issuers.date == NOW - DAY  # nothing was in force
+
+
+def test_newer_lists_replace_those_in_force(authority: Authority, provider: Provider, tmp_path: Path) -> None:
+    authority.publish(tmp_path, NOW - DAY)
+    listing(provider, tmp_path, authority, at=NOW - timedelta(hours=1))
+    before = loaded(authority, tmp_path)
+    authority.publish(tmp_path, NOW)
+    listing(provider, tmp_path, authority, MDL_DOC_TYPE)
+    after = loaded(authority, tmp_path, before)
+    assert after.problems == ()
+    assert after.issuers.date == NOW
+    assert [entry.this_update for entry in after.crls] == [NOW]
+    assert [entry.date for entry in after.vicals] == [NOW]
+    unchanged = loaded(authority, tmp_path, after)
+    assert (unchanged.problems, unchanged.version) == ((), after.version)
+
+
+def test_a_revocation_list_from_the_future_is_not_taken(authority: Authority, tmp_path: Path) -> None:
+    authority.publish(tmp_path, NOW)
+    current = loaded(authority, tmp_path)
+    (tmp_path / "crl" / "ahead.crl").write_bytes(authority.crl(NOW + 100 * DAY))
+    trust = loaded(authority, tmp_path, current)
+    assert trust.crls == current.crls
+    assert trust.problems == ("ahead.crl: issued in the future",)
+
+
+def test_without_a_pinned_key_the_issuer_list_counts_for_nothing(authority: Authority, tmp_path: Path) -> None:
+    authority.publish(tmp_path, NOW)
+    trust = truststore.load_directory(tmp_path, list_key=None, now=NOW)
+    assert len(trust.issuers) == 0
+    assert trust.problems == ("issuers.cose: no list key is configured",)
+
+
+def test_an_identifier_list_is_read_beside_the_status_lists(authority: Authority, tmp_path: Path) -> None:
+    authority.publish(tmp_path, NOW)
+    raw = identifierlist.build_token(
+        uri="https://issuer.example/identifiers",
+        identifiers=[b"revoked"],
+        issued_at=NOW,
+        expires=NOW + 7 * DAY,
+        key=read_private(authority.directory / "status-signer.key.pem"),
+        certificate=authority.status_signer,
+    )
+    (tmp_path / "status" / "identifiers.cwt").write_bytes(raw)
+    trust = loaded(authority, tmp_path)
+    assert trust.problems == ()
+    assert len(trust.status) == 2
+
+
+def test_a_file_too_large_is_named_and_not_read(authority: Authority, tmp_path: Path) -> None:
+    authority.publish(tmp_path, NOW)
+    with (tmp_path / "status" / "huge.cwt").open("wb") as file:
+        file.truncate(limits.MAX_STATUS_LIST + 1)
+    trust = loaded(authority, tmp_path)
+    assert trust.problems == ("huge.cwt: too large, or too many files",)
+    assert len(trust.status) == 1
 
 
 def test_an_issuer_list_from_the_future_is_not_taken(authority: Authority, tmp_path: Path) -> None:

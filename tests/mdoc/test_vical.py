@@ -272,6 +272,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "a date without its tag": {"date": "2026-11-24T09:00:00Z"},
     "an end before its beginning": {"nextUpdate": Tag(0, "2020-01-01T00:00:00Z")},
     "a number that is text": {"vicalIssueID": "7"},
+    "a provider that is a number": {"vicalProvider": 5},
+    "an empty provider": {"vicalProvider": ""},
     "a number that is true": {"vicalIssueID": True},
     "no certificates": {"certificateInfos": None},
     "certificates in a map": {"certificateInfos": {}},
@@ -292,6 +294,10 @@ ENTRIES: dict[str, dict[str, Any]] = {
         "serialNumber": None,
     },
     "another certificate's serial number": {"serialNumber": Tag(2, b"\x07")},
+    "a serial number that is text": {"serialNumber": "5"},
+    "a serial number under another tag": {"serialNumber": Tag(3, own(IACA).serial.to_bytes(20, "big"))},
+    "a serial number that wraps a number": {"serialNumber": Tag(2, 5)},
+    "document types in one text": {"docType": OWN},
     "no document type": {"docType": None},
     "an empty list of document types": {"docType": []},
     "a document type that is a number": {"docType": [1]},
@@ -304,6 +310,49 @@ def test_a_bad_entry_disables_itself_and_never_the_list(name: str) -> None:
     assert len(found.anchors) == 1
     (problem,) = found.problems
     assert problem.startswith("entry 1: ")
+
+
+@pytest.mark.parametrize("entry", [5, None, [], "text"])
+def test_an_entry_that_is_no_map_disables_itself(entry: Any) -> None:
+    good = cbor.decode(cbor.decode(build())[2])["certificateInfos"][0]
+    found = parse(altered(certificateInfos=[entry, good]))
+    assert len(found.anchors) == 1
+    assert found.problems == ("entry 1: certificate is expected",)
+
+
+def test_a_serial_number_may_be_a_plain_number_where_it_is_small() -> None:
+    small = certificates.root(IACA_KEY, "Small", country="KR", not_before=BEGIN, lifetime=timedelta(days=9), serial=7)
+    raw = build(authorities=[(small, [OWN])])
+    sign1 = cbor.decode(raw)
+    body = cbor.decode(sign1[2])
+    body["certificateInfos"][0]["serialNumber"] = 7
+    plain = cbor.encode(cose.build_sign1(SIGNER_KEY, cbor.encode(body), unprotected=sign1[1]))
+    assert parse(raw).problems == parse(plain).problems == ()
+
+
+def test_a_list_without_its_payload_is_malformed() -> None:
+    sign1 = cbor.decode(build())
+    with pytest.raises(MalformedError, match="payload"):
+        parse(cbor.encode([sign1[0], sign1[1], None, sign1[3]]))
+
+
+def test_a_root_without_a_key_identifier_cannot_be_listed() -> None:
+    bare = certificates.root(
+        IACA_KEY,
+        "Bare",
+        country="KR",
+        not_before=BEGIN,
+        lifetime=timedelta(days=9),
+        without={x509.SubjectKeyIdentifier},
+    )
+    with pytest.raises(ValueError, match="key identifier"):
+        build(authorities=[(bare, [OWN])])
+
+
+def test_refuses_a_list_whose_root_has_ended() -> None:
+    short = certificates.root(ROOT_KEY, "List root", country="KR", not_before=BEGIN, lifetime=timedelta(days=29))
+    with pytest.raises(TrustError, match="root is outside"):
+        parse(build(), [own(short)])
 
 
 @pytest.mark.parametrize(
