@@ -23,7 +23,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key, load_pem_public_key
 
-from mdoc import cbor, cose, crl, identifierlist, limits, mso, statuslist, truststore, vical
+from mdoc import cose, crl, identifierlist, limits, mso, statuslist, truststore, vical
 from mdoc.cbor import Encoded, Tag
 from mdoc.certificates import (
     DOCUMENT_SIGNER_PROFILE,
@@ -230,16 +230,10 @@ def _read(path: Path | str) -> bytes:
 
 
 def _transcript(path: Path) -> SessionTranscript:
-    raw = unwrap(_read(path))
     try:
-        item = cbor.decode(raw)
-        if type(item) is Encoded:
-            raw, item = item.content, cbor.decode(item.content)
+        return SessionTranscript.recorded(unwrap(_read(path)))
     except MalformedError as error:
-        raise UsageError(f"{path}: CBOR이 아닙니다", f"{path}: not CBOR: {error}") from error
-    if type(item) is not list or len(item) != 3:
-        raise UsageError(f"{path}: 세션 기록이 아닙니다", f"{path}: a session transcript is an array of three")
-    return SessionTranscript(raw)
+        raise UsageError(f"{path}: 세션 기록이 아닙니다", f"{path}: not a session transcript: {error}") from error
 
 
 def _reader_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -1,4 +1,5 @@
-"""Session transcripts (18013-5 9.1.5.1) from a closed list of handovers; there is no way to pass one in from outside.
+"""Session transcripts (18013-5 9.1.5.1). A gate builds its own, from a closed list of handovers; one that somebody recorded
+is for looking at a presentation afterwards.
 
 SessionTranscript = [DeviceEngagementBytes, EReaderKeyBytes, Handover]
 """
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from mdoc import cbor
 from mdoc.cbor import Encoded, head
+from mdoc.errors import MalformedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +62,16 @@ class SessionTranscript:
     def build(cls, engagement: bytes, reader_key: Encoded, handover: Handover) -> SessionTranscript:
         """`engagement` and `reader_key` (EReaderKeyBytes) exactly as sent or received."""
         return cls(head(4, 3) + Encoded.wrap(engagement).raw + reader_key.raw + handover.encode())
+
+    @classmethod
+    def recorded(cls, raw: bytes) -> SessionTranscript:
+        """Of any session and handover, as recorded: the bare array or SessionTranscriptBytes. Raises MalformedError.
+
+        The array's bytes count as they are; only its shape is looked at.
+        """
+        item = cbor.decode(raw)
+        if type(item) is Encoded:
+            raw, item = item.content, cbor.decode(item.content)
+        if type(item) is not list or len(item) != 3:
+            raise MalformedError("a session transcript is an array of three")
+        return cls(raw)
