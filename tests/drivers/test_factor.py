@@ -112,7 +112,7 @@ async def asked(factor: SecondFactor) -> asyncio.Task[bool]:
     """A question under way."""
     task = asyncio.create_task(factor.confirm("a1", "lane-1", 5))
     assert isinstance(factor, ContactFactor)
-    await until(lambda: factor._asked is not None)
+    await until(lambda: bool(factor._asked))
     return task
 
 

@@ -7,21 +7,25 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from drivers.ports import Direction
-from gate_agent import chain
+from drivers.ports import Direction, LaneSignal
+from gate_agent import chain, guard_cli
 from gate_agent.agent import run
+from gate_agent.control import SOCKET
 from protocol import events, topics
 from protocol.ack import Ack
 from protocol.clock import SystemClock
@@ -116,6 +120,7 @@ async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
     now = datetime.now(UTC)
     authority = Authority.create(tmp_path / "authority", name="Agent", now=now)
     nfc_port, broker_port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    (tmp_path / "run").mkdir()
     key = world.identity.private_key
     write_private(tmp_path / "reader.key", key)
     (tmp_path / "reader.pem").write_bytes(world.identity.certificates[0].public_bytes(Encoding.PEM))
@@ -129,7 +134,7 @@ async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
         'schedule = "always"\n'
     )
     (tmp_path / "gate.toml").write_text(
-        f'[gate]\nid = "{GATE}"\nsite = "{SITE}"\nstate_dir = "state"\n'
+        f'[gate]\nid = "{GATE}"\nsite = "{SITE}"\nstate_dir = "state"\nruntime_dir = "run"\n'
         f'[trust]\ndirectory = "trust"\nlist_key = "authority/list-signer.pub.pem"\n'
         f'[reader]\ncertificate = "reader.pem"\nkey = "reader.key"\n[policy]\nfile = "policy.toml"\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\nca = "{pki.ca}"\n'
@@ -198,6 +203,49 @@ async def test_an_agent_killed_with_the_lane_open_leaves_it_to_the_relay_and_nev
         agent.send_signal(signal.SIGTERM)
         await asyncio.wait_for(agent.communicate(), WAIT_S)
     assert chain.verify(site.folder / "state" / "journal.db").problem is None
+
+
+def fire_is_kept(path: Path) -> None:
+    """Look until the file says so; the agent tells nobody."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            if db.execute("SELECT fire FROM modes").fetchall() == [(1,)]:
+                return
+    raise TimeoutError
+
+
+async def test_a_lockdown_and_a_fire_nobody_has_reset_outlive_a_killed_agent(site: Site) -> None:
+    socket_path = site.folder / "run" / SOCKET
+
+    async def guard(verb: str) -> dict[str, Any]:
+        answer: dict[str, Any] = await asyncio.to_thread(guard_cli.ask, socket_path, {"verb": verb})
+        return answer
+
+    async with site.running() as agent:
+        assert (await guard("lockdown"))["results"] == {"hall-in": None}
+        agent.kill()
+    async with site.running() as agent:
+        assert (await guard("status"))["lanes"]["hall-in"]["state"] == "locked_down"
+        await site.phone.by_nfc(site.nfc_port)
+        denied = await site.wait_for(Kind.ACCESS_DENIED)
+        assert denied.data["reason"] == "lockdown"
+        site.turnstile.set(LaneSignal.FIRE, True)
+        asserted = await site.wait_for(Kind.FIRE_ASSERTED)
+        site.turnstile.set(LaneSignal.FIRE, False)
+        await asyncio.to_thread(
+            fire_is_kept, site.folder / "state" / "modes.db"
+        )  # fire counts first, then it is written
+        agent.kill()
+    async with site.running() as agent:
+        assert (await guard("status"))["lanes"]["hall-in"]["state"] == "locked_open"
+        assert (await guard("reset"))["results"] == {"hall-in": None}
+        await site.wait_for(Kind.FIRE_CLEARED, after=asserted.seq)
+        assert (await guard("status"))["lanes"]["hall-in"]["state"] == "locked_down"
+        assert (await guard("release"))["results"] == {"hall-in": None}
+        agent.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(agent.communicate(), WAIT_S)
+    assert site.turnstile.pulses == 0
 
 
 @pytest.mark.skipif(executable() is None, reason="mosquitto is not installed")

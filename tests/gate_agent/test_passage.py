@@ -9,6 +9,7 @@ import pytest
 from gate_agent.passage import PASSAGE, RESTING, TABLE, Effect, Input, Orders, Refusal, State, Step, Timer, step
 from gate_agent.passage.states import GRANTS, ORDERS
 from policy.reasons import Reason
+from protocol.status import LaneState
 
 OUTCOMES = {Effect.COMPLETED, Effect.NOT_TAKEN, Effect.UNKNOWN}
 RAISED = {Effect.FORCED, Effect.CRAWL, Effect.WRONG_WAY, Effect.TAILGATE}
@@ -154,6 +155,10 @@ def test_rest_is_fire_then_out_of_service_then_lockdown_then_free() -> None:
     assert Orders(lockdown=3, free=True).rest() is State.LOCKED_DOWN
     assert Orders(free=True).rest() is State.FREE
     assert Orders().rest() is State.SECURED
+
+
+def test_the_controller_knows_every_state_by_the_same_word() -> None:
+    assert {state.value for state in State} == {state.value for state in LaneState} - {LaneState.UNKNOWN}
 
 
 def test_refusals_of_the_lane_are_published_reasons() -> None:
