@@ -6,11 +6,13 @@ Parsers behind a signature have two targets: the message as it comes, and its pa
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from fuzz.world import ASKED, AUDIENCE, NOW, world
-from mdoc import apdu, ble, cbor, cose, crl, identifierlist, issuerlist, mso, qrpass, statuslist, vical
+from mdoc import apdu, ble, cbor, cose, crl, identifierlist, inspect, issuerlist, mso, qrpass, statuslist, vical
 from mdoc.certificates import (
     DOCUMENT_SIGNER_PROFILE,
     IACA_PROFILE,
@@ -25,14 +27,16 @@ from mdoc.certificates import (
 )
 from mdoc.engagement import DeviceEngagement, from_qr
 from mdoc.errors import MdocError
+from mdoc.freshness import Freshness
 from mdoc.ndef_handover import HandoverRequest, HandoverSelect
 from mdoc.negotiated_handover import engage, service_parameters
-from mdoc.request import DeviceRequest
+from mdoc.request import DeviceRequest, RequestedItems
 from mdoc.response import DeviceResponse
 from mdoc.session import SessionData, SessionEstablishment
 from mdoc.type4tag import Pause
 from mdoc.verdict import Failure
 from mdoc.verify import verify_response
+from testbed.authority import DOC_TYPE
 
 PROFILES = (IACA_PROFILE, DOCUMENT_SIGNER_PROFILE, READER_PROFILE, STATUS_SIGNER_PROFILE, VICAL_SIGNER_PROFILE)
 
@@ -101,6 +105,27 @@ def _verify(data: bytes) -> None:
         shown = {name for elements in verdict.elements.values() for name in elements}
         if shown != set(ASKED):
             raise AssertionError("accepted with other elements than were asked")
+
+
+def _inspect(data: bytes) -> None:
+    """What `gwanmun inspect --issuer-only --show-values --json` does with a file."""
+    made = world()
+    response = inspect.unwrap(data)
+    requested = [RequestedItems(DOC_TYPE, {}, unlimited=True)]
+    question = inspect.Question(
+        response, None, None, requested, made.trust, made.status, Freshness(), NOW, timedelta(0), True, ()
+    )
+    verdict = verify_response(
+        response,
+        transcript=None,
+        reader_key=None,
+        requested=requested,
+        trust=made.trust,
+        status=made.status,
+        now=NOW,
+        issuer_only=True,
+    )
+    json.dumps(inspect.report(question, verdict, show_values=True), ensure_ascii=False).encode()
 
 
 def _qr_pass(data: bytes) -> None:
@@ -208,6 +233,7 @@ TARGETS: Mapping[str, Target] = {
     "response": Target(DeviceResponse.parse, ("response", "response_mac")),
     "mso": Target(mso.parse, ("mso",)),
     "verify": Target(_verify, ("response", "response_mac")),
+    "inspect": Target(_inspect, ("response", "response_hex"), 20_000, 100),
     "request": Target(_request, ("request",)),
     "engagement": Target(DeviceEngagement.parse, ("engagement",)),
     "qr_code": Target(lambda data: DeviceEngagement.parse(from_qr(data)), ("engagement_qr",)),
@@ -258,6 +284,7 @@ def seeds(name: str) -> list[bytes]:
         "tag_answers": framed(
             len(select).to_bytes(2) + b"\x90\x00", select[:250] + b"\x90\x00", select[250:] + b"\x90\x00"
         ),
+        "response_hex": messages["response"].hex().encode(),
         "apdu": bytes.fromhex("00c30000055303010203" + "00"),
         "exchange": framed(b"\x90\x00", b"\x90\x00", b"\x53\x04ab\x61\x02", b"cd\x90\x00"),
         "ble": framed(b"\x01abc", b"\x00def", b"\x00"),
