@@ -52,6 +52,8 @@ _NUMBERS = {row.name: number for number, row in enumerate(TABLE)}
 _SUFFIXES = frozenset({".pem", ".cer", ".crt", ".der"})
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 _BASE64 = re.compile(rb"[0-9A-Za-z_+/-]+={0,2}")
+_SCALARS = {32: ec.SECP256R1(), 48: ec.SECP384R1(), 66: ec.SECP521R1()}
+"""Curve of a bare private scalar of so many bytes."""
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2}))?")
 
 
@@ -236,24 +238,29 @@ def _transcript(path: Path) -> SessionTranscript:
         raise UsageError(f"{path}: 세션 기록이 아닙니다", f"{path}: not a session transcript: {error}") from error
 
 
-def _reader_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def reader_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """PEM, DER, or the bare scalar; raw or in a text form. Raises UsageError."""
     content = _read(path)
     try:
         if b"-----BEGIN" in content:
-            key = load_pem_private_key(content, None)
+            key: object = load_pem_private_key(content, None)
         else:
-            raw = unwrap(content)
-            # A bare scalar has no curve; it is taken as one on P-256, which is what wallets use.
-            key = (
-                ec.derive_private_key(int.from_bytes(raw, "big"), ec.SECP256R1())
-                if len(raw) == 32
-                else load_der_private_key(raw, None)
-            )
+            key = _bare_key(unwrap(content))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path}: 개인키가 아닙니다", f"{path}: not a private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise UsageError(f"{path}: 타원 곡선 키가 아닙니다", f"{path}: not an elliptic-curve key")
     return key
+
+
+def _bare_key(raw: bytes) -> object:
+    """Raises ValueError, TypeError or UnsupportedAlgorithm."""
+    try:
+        return load_der_private_key(raw, None)
+    except ValueError:
+        if len(raw) not in _SCALARS:
+            raise
+        return ec.derive_private_key(int.from_bytes(raw, "big"), _SCALARS[len(raw)])
 
 
 def _certificates(path: Path, notes: list[str]) -> Iterator[Certificate]:
@@ -376,7 +383,7 @@ def _question(options: argparse.Namespace) -> Question:
     return Question(
         unwrap(_read(options.file)),
         None if options.transcript is None else _transcript(options.transcript),
-        None if options.reader_key is None else _reader_key(options.reader_key),
+        None if options.reader_key is None else reader_key(options.reader_key),
         requested,
         trust,
         StatusLists(lists) if stored is None else stored,

@@ -149,6 +149,16 @@ def test_a_mac_is_checked_with_the_readers_key(make: Callable[..., Case], capsys
     assert run(capsys, *case.arguments, "--reader-key", case.path("reader.hex", scalar))[0] == 0
 
 
+@pytest.mark.parametrize(("curve", "size"), [(ec.SECP256R1(), 32), (ec.SECP384R1(), 48), (ec.SECP521R1(), 66)])
+def test_a_bare_readers_key_is_on_the_curve_of_its_length(tmp_path: Path, curve: ec.EllipticCurve, size: int) -> None:
+    private = ec.generate_private_key(curve).private_numbers().private_value
+    file = tmp_path / "reader.hex"
+    file.write_text(private.to_bytes(size, "big").hex())
+    found = inspect.reader_key(file)
+    assert found.private_numbers().private_value == private
+    assert found.curve.name == curve.name
+
+
 def test_compares_with_the_request_that_was_sent(make: Callable[..., Case], capsys: pytest.CaptureFixture[str]) -> None:
     case = make(disclose={DOC_TYPE: ("agency_code", "card_type")})
     assert run(capsys, *case.arguments, "--doctype", DOC_TYPE)[0] == 0
