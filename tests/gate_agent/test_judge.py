@@ -23,6 +23,7 @@ from gate_agent.timekeeping import Detail
 from gate_agent.trust import Signers, TrustCache
 from gate_agent.zone import Fact, Finding
 from gate_agent.zones import Way
+from mdoc.qrpass import verify_pass
 from policy.reasons import Reason
 from policy.situation import ClockQuality, Visit
 from protocol.backoff import Backoff
@@ -376,3 +377,45 @@ def test_a_judge_takes_the_clocks_error_for_at_least_what_is_configured(bench: B
     assert judge.error_s(facts) == 2
     assert judge.error_s(replace(facts, error_ms=5000)) == 5
     assert judge.error_s(replace(facts, error_ms=None)) == 2
+
+
+# What the verifier is told by the rules.
+
+
+async def test_a_zone_sets_how_old_a_status_list_may_be(bench: Bench) -> None:
+    await use(bench, POLICY + "[zones.lobby.max_ages]\nstatus_list = 1\n")
+    await bench.present(holder(bench))
+    bench.walk()
+    bench.clock.elapsed += 90 * 60  # still within the hours
+    await bench.present(holder(bench))
+    assert await bench.reasons() == ["granted", Reason.STATUS_STALE]
+
+
+async def test_a_rule_may_name_the_issuing_authority(bench: Bench) -> None:
+    root = bench.world.authority.iaca.subject.rfc4514_string()
+    rule = POLICY.replace("[profiles.staff]\n", f"[profiles.staff]\nissuers = ['{root}']\n")
+    await use(bench, rule)
+    await bench.present(holder(bench))
+    bench.walk()
+    await use(bench, rule.replace(root, "CN=Somebody else"))
+    await bench.present(holder(bench))
+    assert await bench.reasons() == ["granted", Reason.ISSUER_NOT_ACCEPTED]
+
+
+async def test_a_pass_that_opened_another_gate_of_the_zone_is_replayed(bench: Bench) -> None:
+    await use(bench, ANTIPASSBACK)
+    await alone(bench)
+    card, _ = bench.world.authority.issue_pass(bench.world.person, now=bench.clock.now())
+    shown = bench.qr_pass(card)
+    mark = verify_pass(
+        shown,
+        audience="hall",
+        issuers=bench.trust.current.trust.issuers,
+        status=bench.trust.current.trust.status,
+        now=bench.clock.now(),
+    )
+    assert mark.mark_until is not None
+    bench.services.judge.zones.use_pass("lobby", mark.mark, mark.mark_until)  # as another gate tells
+    bench.show(shown)
+    await bench.done()
+    assert await bench.reasons() == [Reason.REPLAYED]
