@@ -12,15 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc import cbor, cose, session
 from mdoc.cbor import Encoded
-from mdoc.certificates import (
-    READER_PROFILE,
-    broken_rule,
-    chain_from_header,
-    load_der,
-    signed_by,
-    valid_at,
-    verification_key,
-)
+from mdoc.certificates import READER_PROFILE, chain_from_header, read, verification_key
+from mdoc.certificates.path import path_problem
+from mdoc.certificates.structure import of
 from mdoc.errors import MalformedError, SessionError
 from mdoc.issue import Credential
 from mdoc.request import DeviceRequest, DocRequest, reader_authentication, reader_authentication_all
@@ -142,19 +136,13 @@ def _reader(
     try:
         # readerAuth has its chain in the unprotected header; ReaderAuthAll is seen with either.
         chain = auth.unprotected.get(cose.X5CHAIN, auth.protected.get(cose.X5CHAIN))
-        leaf = load_der(chain_from_header(chain)[0])
-        key = verification_key(leaf)
+        path = [read(der) for der in chain_from_header(chain)]
+        if path_problem(path, [of(root) for root in roots], READER_PROFILE, now) is not None:
+            return None
+        key = verification_key(path[0])
+        return path[0].library() if cose.verify_sign1(auth, key, detached=expected) else None
     except MalformedError:
         return None
-    trusted = any(signed_by(leaf, root) and valid_at(root, now) for root in roots)
-    if (
-        trusted
-        and valid_at(leaf, now)
-        and broken_rule(leaf, READER_PROFILE) is None
-        and cose.verify_sign1(auth, key, detached=expected)
-    ):
-        return leaf
-    return None
 
 
 def build_document(
