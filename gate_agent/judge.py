@@ -97,12 +97,21 @@ class Judge:
         """Bound of the clock's error, for comparing dates."""
         return max(self._least_error_s, 0.0 if clock.error_ms is None else clock.error_ms / 1000)
 
-    async def judge(self, side: Side, in_force: InForce, presented: Presented, attempt: str, lockdown: int) -> Judged:
-        """Decide, and ask the second factor where the rules want one. A decision that waits for a second person comes back
-        as such. Never raises for what the presentation holds."""
+    async def judge(
+        self,
+        side: Side,
+        in_force: InForce,
+        presented: Presented,
+        attempt: str,
+        lockdown: int,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> Judged:
+        """Decide, and ask the second factor where the rules want one (`on_wait` is called then). A decision that waits for a
+        second person comes back as such. Never raises for what the presentation holds."""
         judged = self._facts(side, in_force, presented, lockdown)
         if judged.decision.wait is not Wait.SECOND_FACTOR:
             return judged
+        on_wait()
         factor = await self._ask(side, attempt, judged.decision.wait_s)
         # Who waited may find another world: everything is looked at again.
         return self._facts(side, in_force, presented, lockdown, factor)
@@ -172,10 +181,9 @@ class Judge:
             guest=judged.guest,
         )
 
-    def missed(self) -> list[str]:
-        """Access points at which somebody has waited in vain for a second person, each told once."""
-        self._companions, missed = self._companions.expire(self._monotonic())
-        return [each.point for each in missed]
+    def expire(self) -> None:
+        """Forget whoever has waited for too long."""
+        self._companions, _missed = self._companions.expire(self._monotonic())
 
 
 def notes_of(decision: Decision) -> list[str]:

@@ -238,7 +238,14 @@ class Lane:
         """Whoever may pass now, each recorded: one person, the two of a two-person rule, or nobody yet. Raises RefusedError,
         AlreadyUsedError or RecordUnavailableError."""
         judge = self._services.judge
-        judged = await judge.judge(self._side, attempt.in_force, presented, attempt.id, self.barrier.orders.lockdown)
+        judged = await judge.judge(
+            self._side,
+            attempt.in_force,
+            presented,
+            attempt.id,
+            self.barrier.orders.lockdown,
+            on_wait=lambda: self.display.stand(messages.SECOND_FACTOR),
+        )
         attempt.clock = judged.clock
         attempt.stage(Stage.DECIDED)
         decision = judged.decision
@@ -284,16 +291,19 @@ class Lane:
         return Granted(attempt, exempt(judged.decision))
 
     def _wait_for_second(self, attempt: Attempt, presented: Presented, judged: Judged) -> None:
+        self._miss(self._first)  # whose time was over at this very moment
         self._services.judge.settled(self._side, attempt.in_force, presented, judged)
-        self._first = _First(attempt, presented, judged)
-        self._call_later(judged.decision.wait_s, self._on_second_missing)
+        first = self._first = _First(attempt, presented, judged)
+        self._call_later(judged.decision.wait_s, lambda: self._miss(first))
         self.display.stand(self._standing())
         self.display.flash(messages.SECOND_PERSON, judged.decision.wait_s)
 
-    def _on_second_missing(self) -> None:
-        if self.settings.point not in self._services.judge.missed() or self._first is None:
+    def _miss(self, first: _First | None) -> None:
+        """Nobody came after `first`, unless somebody did."""
+        if first is None or first is not self._first:
             return
-        first, self._first = self._first, None
+        self._first = None
+        self._services.judge.expire()
         self._refuse(first.attempt, RefusedError(Reason.SECOND_PERSON_MISSING))
 
     def _barred(self, *, exempt: bool = False) -> Refusal | None:
@@ -423,6 +433,7 @@ class Lane:
         if self._transaction is not None:
             self._transaction.cancel()
             await asyncio.gather(self._transaction, return_exceptions=True)
+        self._miss(self._first)
         for timer in (self._tick, self._challenge_timer):
             if timer is not None:
                 timer.cancel()

@@ -17,6 +17,7 @@ FIRE = Message(Light.GREEN, "비상 개방: 밖으로 나가 주세요", "Emerge
 OUT_OF_SERVICE = Message(Light.FAULT, WORDING[Reason.OUT_OF_SERVICE].ko, WORDING[Reason.OUT_OF_SERVICE].en)
 OTHER_SIDE = Message(Light.WAIT, "맞은편에서 통과하고 있습니다", "Somebody is coming from the other side")
 FREE = Message(Light.GREEN, "자유롭게 통과하세요", "Open to all, please pass")
+SECOND_FACTOR = Message(Light.WAIT, "옆 단말을 바라봐 주세요", "Please look at the terminal beside you")
 SECOND_PERSON = Message(Light.WAIT, "두 번째 사람도 제시해 주세요", "The second person, please")
 HELD = Message(Light.RED, "통로에서 나와 주세요", "Please clear the lane")
 LOCKED_DOWN = Message(Light.RED, "봉쇄 중입니다. 나가는 것만 가능합니다", "Lockdown: way out only")
