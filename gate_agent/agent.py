@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from drivers.ports import Direction
 from gate_agent import config as configuration
@@ -31,18 +30,16 @@ from gate_agent.guard import Guard
 from gate_agent.hardware import open_device
 from gate_agent.journal import Journal, RecordUnavailableError
 from gate_agent.judge import Judge
+from gate_agent.keys import public_key, reader_identity, signers
 from gate_agent.lane import Lane, Ports
 from gate_agent.modes import DAMAGED_ORDERS, KeptModes
 from gate_agent.passage import Effect, Orders
 from gate_agent.policy_file import read_floor, write_floor
 from gate_agent.services import Services
-from gate_agent.trust import Signers, TrustCache, load_list_key
+from gate_agent.trust import TrustCache
 from gate_agent.uplink import Uplink
 from gate_agent.zone import FileZoneKeys, ZoneKeys
 from gate_agent.zones import NoKeys, Way, Zones
-from mdoc.certificates import load_pem
-from mdoc.errors import TrustError
-from mdoc.reader import ReaderIdentity
 from policy.model import Policy
 from protocol import mqtt, sdnotify, topics
 from protocol.backoff import Backoff
@@ -95,27 +92,6 @@ async def _serve(config: GateConfig) -> int:
     return 0
 
 
-def reader_identity(config: GateConfig) -> ReaderIdentity:
-    """Chain and key for reader authentication. Raises ConfigError when they cannot be used together."""
-    paths = config.reader
-    try:
-        chain = load_pem(paths.certificate.read_bytes())
-    except (OSError, TrustError) as error:
-        why = Expected("판독기 인증서(PEM)를 읽을 수 없습니다", "a PEM certificate chain is expected, leaf first")
-        raise ConfigError(config.file, "reader.certificate", why) from error
-    try:
-        key = load_pem_private_key(paths.key.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        why = Expected("암호 없는 PEM 개인키가 있어야 합니다", "a PEM private key without a password is expected")
-        raise ConfigError(config.file, "reader.key", why) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != chain[0].public_key():
-        why = Expected(
-            "첫 인증서의 타원곡선 개인키여야 합니다", "the elliptic-curve key of the first certificate is expected"
-        )
-        raise ConfigError(config.file, "reader.key", why)
-    return ReaderIdentity(key, chain)
-
-
 class Agent:
     """`start` once, `stop` once, also after a start that failed."""
 
@@ -127,7 +103,7 @@ class Agent:
         self.boot = os.urandom(8).hex()
         self._started_at = clock.monotonic()
         self._identity = reader_identity(config)
-        self._list_key = load_list_key(config.list_key)
+        self._list_key = public_key(config.list_key)
         self._devices = {device.id: self._supervise(device) for device in config.devices.values()}
         self._journal: Journal | None = None
         self._uplink: Uplink | None = None
@@ -136,8 +112,7 @@ class Agent:
         self._zones: Zones | None = None
         self._modes = KeptModes(config.state_dir / MODES_FILE, [each.id for each in config.barriers])
         self._zone_keys: ZoneKeys = NoKeys() if config.zone_keys is None else FileZoneKeys(config.zone_keys)
-        keys = (config.policy_key, config.deny_key, config.visit_key)
-        self._signers = Signers(*(None if path is None else load_list_key(path) for path in keys))
+        self._signers = signers(config)
         self._services: Services | None = None
         self._barriers: dict[str, Barrier] = {}
         self._control: Control | None = None

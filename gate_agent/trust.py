@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gate_agent import denylist
 from gate_agent import visits as visit_records
 from gate_agent.denylist import DenyList
+from gate_agent.keys import Signers
 from gate_agent.policy_file import load_policy, signature_path
 from gate_agent.visits import Visits
-from mdoc.cose import PublicKey
 from mdoc.errors import MdocError, TrustError
 from mdoc.truststore import Trust, load_directory
 from policy.document import Policy, PolicyError
@@ -44,18 +43,6 @@ Report = Callable[[Kind, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Signers:
-    """Keys of who may sign what, beside the issuer list's."""
-
-    policy: PublicKey | None = None
-    """None: the rules are taken unsigned."""
-    deny: PublicKey | None = None
-    """None: no deny list is taken."""
-    visit: PublicKey | None = None
-    """None: no visit record is taken."""
-
-
-@dataclass(frozen=True, slots=True)
 class InForce:
     """One consistent pair; an attempt uses one and the same from begin to end."""
 
@@ -63,19 +50,6 @@ class InForce:
     policy: Policy
     deny: DenyList = field(default_factory=DenyList)
     visits: Visits = field(default_factory=Visits)
-
-
-def load_list_key(path: Path) -> ec.EllipticCurvePublicKey:
-    """The public key that signs the issuer list. Raises ConfigError."""
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(path, "", Expected("PEM 공개키가 있어야 합니다", "a PEM public key is expected")) from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise ConfigError(
-            path, "", Expected("타원곡선 공개키가 있어야 합니다", "an elliptic-curve public key is expected")
-        )
-    return key
 
 
 def _fingerprint(paths: Iterator[Path]) -> tuple[tuple[str, int, int], ...]:

@@ -17,10 +17,11 @@ from drivers.ports import Direction, DriverError, LinkTimeoutError
 from gate_agent import denylist, visits
 from gate_agent.devices import Supervised
 from gate_agent.judge import Judge
+from gate_agent.keys import Signers
 from gate_agent.lane import Lane
 from gate_agent.passage import Effect, State, Verb
 from gate_agent.timekeeping import Detail
-from gate_agent.trust import Signers, TrustCache
+from gate_agent.trust import TrustCache
 from gate_agent.zone import Fact, Finding
 from gate_agent.zones import Way
 from mdoc.qrpass import verify_pass

@@ -8,8 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from gate_agent import policy_file
+from gate_agent.keys import Signers
 from gate_agent.policy_file import load_policy, read_floor, sign, signature_path, write_floor
-from gate_agent.trust import Signers, TrustCache
+from gate_agent.trust import TrustCache
 from mdoc import cbor, cose
 from mdoc.cbor import Tag
 from policy import limits

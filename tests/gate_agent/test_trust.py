@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gate_agent.config import ConfigError
+from gate_agent.keys import public_key
 from gate_agent.policy_file import load_policy
-from gate_agent.trust import TrustCache, load_list_key
+from gate_agent.trust import TrustCache
 from policy.document import PolicyError
 from protocol.events import Kind
 from tests.conftest import NOW
@@ -199,4 +200,4 @@ def test_every_point_of_the_gate_must_be_in_the_policy(bench: Bench) -> None:
 def test_what_is_no_public_key_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("nonsense")
     with pytest.raises(ConfigError):
-        load_list_key(tmp_path / "key.pem")
+        public_key(tmp_path / "key.pem")
