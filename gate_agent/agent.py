@@ -260,7 +260,14 @@ class Agent:
         if self._config.runtime_dir is None or self._zones is None or self._watch is None:
             return
         path = self._config.runtime_dir / SOCKET
-        guard = Guard(self._barriers, journal.note, zones=self._zones, watch=self._watch, zones_of=self._zones_of)
+        guard = Guard(
+            self._barriers,
+            journal.note,
+            zones=self._zones,
+            watch=self._watch,
+            zones_of=self._zones_of,
+            degraded=self.degraded,
+        )
         control = Control(path, guard.handle)
         try:
             await control.start()

@@ -36,10 +36,11 @@ class Guard:
         zones: Zones,
         watch: ClockWatch,
         zones_of: Callable[[str], Sequence[str]],
+        degraded: Callable[[], Sequence[str]],
     ) -> None:
-        """`zones_of` gives the zones whose anti-passback the readers of a lane ask."""
+        """`zones_of` gives the zones whose anti-passback the readers of a lane ask; `degraded` what the gate lacks."""
         self._barriers, self._note, self._zones, self._watch = barriers, note, zones, watch
-        self._zones_of = zones_of
+        self._zones_of, self._degraded = zones_of, degraded
 
     async def handle(self, verb: str, lane: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """gate_agent.control's handler. Raises RequestError."""
@@ -73,6 +74,7 @@ class Guard:
         bound = "" if clock.error_ms is None else f"± {clock.error_ms} ms "
         return {
             "lanes": {name: _status(each) for name, each in self._barriers.items()},
+            "degraded": list(self._degraded()),
             "clock": {"quality": str(clock.quality), "detail": f"{rfc3339(clock.now)} {bound}({clock.detail})"},
         }
 

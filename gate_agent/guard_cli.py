@@ -119,6 +119,7 @@ def _readable(answer: Mapping[str, Any]) -> str:
     for lane, each in answer["lanes"].items():
         orders = ", ".join(each["orders"]) or "-"
         lines.append(f"{lane:<20} {each['state']:<16} {orders:<24} {', '.join(each['degraded']) or '-'}")
+    lines.append(f"{'이상 degraded':<19} {', '.join(answer['degraded']) or '-'}")
     clock = answer["clock"]
     lines.append(f"{'시계 clock':<20} {clock['quality']:<16} {clock['detail']}")
     return "\n".join(lines)

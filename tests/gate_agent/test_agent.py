@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import sqlite3
@@ -12,148 +11,39 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from drivers.ports import Direction, LaneSignal
-from gate_agent import chain, guard_cli
+from gate_agent import chain
 from gate_agent.agent import run
-from gate_agent.control import SOCKET
 from protocol import events, topics
 from protocol.ack import Ack
 from protocol.clock import SystemClock
-from protocol.events import Event, Kind
-from protocol.mqtt import Message, MqttLink, MqttSettings
-from testbed.authority import Authority, write_private
+from protocol.events import Kind
+from protocol.mqtt import Message, MqttLink
+from testbed.authority import Authority
 from testbed.broker import Broker, executable
-from testbed.journal_tail import JournalTail
-from testbed.phone.phone import Phone
-from testbed.phone.wallet import Held, Wallet
 from testbed.pki import DevicePki
-from testbed.turnstile import Turnstile
 from tests.gate_agent.conftest import World
-
-REPOSITORY = Path(__file__).parents[2]
-SITE, GATE = "seoul-1", "gate-1"
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-WAIT_S = 20
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Site:
-    """A directory with everything one gate needs, and what stands around its lane."""
-
-    folder: Path
-    authority: Authority
-    phone: Phone
-    turnstile: Turnstile
-    nfc_port: int
-    pki: DevicePki
-    broker_port: int
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "gate.toml"
-
-    @property
-    def journal(self) -> JournalTail:
-        return JournalTail(self.folder / "state" / "journal.db")
-
-    async def wait_for(self, kind: Kind, after: int = 0) -> Event:
-        return await self.journal.wait_for(lambda event: event.kind is kind, after=after, timeout=WAIT_S)
-
-    def mqtt(self, name: str) -> MqttSettings:
-        identity = self.pki.client(name)
-        return MqttSettings(
-            "127.0.0.1", self.broker_port, self.pki.ca, identity.certificate, identity.key, client_id=name
-        )
-
-    async def start(self) -> asyncio.subprocess.Process:
-        """The agent, after it has told systemd that it is ready."""
-        address = self.folder / "notify"
-        address.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.bind(str(address))
-            notify.setblocking(False)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "gate_agent",
-                "--config",
-                str(self.config),
-                cwd=REPOSITORY,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "NOTIFY_SOCKET": str(address)},
-            )
-            async with asyncio.timeout(WAIT_S):
-                while b"READY=1" not in await asyncio.get_running_loop().sock_recv(notify, 4096):
-                    pass
-        return process
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await self.start()
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-            await process.communicate()
+from tests.gate_agent.site import GATE, REPOSITORY, SITE, WAIT_S, Site, build, free_port
 
 
 @pytest.fixture
 async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
     now = datetime.now(UTC)
     authority = Authority.create(tmp_path / "authority", name="Agent", now=now)
-    nfc_port, broker_port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
-    (tmp_path / "run").mkdir()
-    key = world.identity.private_key
-    write_private(tmp_path / "reader.key", key)
-    (tmp_path / "reader.pem").write_bytes(world.identity.certificates[0].public_bytes(Encoding.PEM))
+    held = world.holder(authority=authority, now=now)
     pki = DevicePki(tmp_path / "pki", now)
-    identity = pki.client(GATE)
-    hours = "\n".join(f'{day} = ["00:00-24:00"]' for day in DAYS)
-    (tmp_path / "policy.toml").write_text(
-        f'version = 1\ntimezone = "Asia/Seoul"\n[schedules.always]\n{hours}\n[zones.hall]\n'
-        '[points.hall-in]\ndirection = "entry"\nfrom = "outside"\nto = "hall"\nentrance_group = "hall"\n'
-        '[profiles.staff]\ndoc_types = ["kr.go.civilservant.1"]\naccess_classes = ["general"]\nzones = ["hall"]\n'
-        'schedule = "always"\n'
-    )
-    (tmp_path / "gate.toml").write_text(
-        f'[gate]\nid = "{GATE}"\nsite = "{SITE}"\nstate_dir = "state"\nruntime_dir = "run"\n'
-        f'[trust]\ndirectory = "trust"\nlist_key = "authority/list-signer.pub.pem"\n'
-        f'[reader]\ncertificate = "reader.pem"\nkey = "reader.key"\n[policy]\nfile = "policy.toml"\n'
-        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\nca = "{pki.ca}"\n'
-        f'certificate = "{identity.certificate}"\nkey = "{identity.key}"\n'
-        f'[device.nfc.hall]\ndriver = "nfcpy"\npath = "udp:127.0.0.1:{nfc_port}"\n'
-        '[device.camera.hall]\ndriver = "opencv"\nsource = "absent.mjpg"\n'
-        '[device.lane.hall]\ndriver = "simulated"\npath = "lane.sock"\n'
-        '[device.signal.hall]\ndriver = "simulated"\npath = "sign.sock"\n'
-        '[[lane]]\nid = "hall-in"\npoint = "hall-in"\ndirection = "in"\ncamera = "hall"\nnfc = "hall"\n'
-        'hardware = "hall"\nsignal = "hall"\n[clock]\nboot_error_ms = 1000\n'
-    )
-    held: Held = world.holder(authority=authority, now=now)
-    authority.publish(tmp_path / "trust", now)
-    wallet = Wallet(held=[held])
-    turnstile = Turnstile(tmp_path / "lane.sock", tmp_path / "sign.sock", step=0.02)
-    await turnstile.start()
-    phone = Phone(wallet, SystemClock(), consent=lambda _question: True)
-    yield Site(tmp_path, authority, phone, turnstile, nfc_port, pki, broker_port)
-    await turnstile.stop()
+    port = free_port(socket.SOCK_STREAM)
+    made = build(world, tmp_path / "gate", now=now, authority=authority, pki=pki, broker_port=port, held=held)
+    await made.turnstile.start()
+    yield made
+    await made.turnstile.stop()
 
 
 async def test_a_tap_goes_all_the_way_and_a_stop_is_clean(site: Site) -> None:
@@ -216,17 +106,11 @@ def fire_is_kept(path: Path) -> None:
 
 
 async def test_a_lockdown_and_a_fire_nobody_has_reset_outlive_a_killed_agent(site: Site) -> None:
-    socket_path = site.folder / "run" / SOCKET
-
-    async def guard(verb: str) -> dict[str, Any]:
-        answer: dict[str, Any] = await asyncio.to_thread(guard_cli.ask, socket_path, {"verb": verb})
-        return answer
-
     async with site.running() as agent:
-        assert (await guard("lockdown"))["results"] == {"hall-in": None}
+        assert (await site.guard("lockdown"))["results"] == {"hall-in": None}
         agent.kill()
     async with site.running() as agent:
-        assert (await guard("status"))["lanes"]["hall-in"]["state"] == "locked_down"
+        assert (await site.guard("status"))["lanes"]["hall-in"]["state"] == "locked_down"
         await site.phone.by_nfc(site.nfc_port)
         denied = await site.wait_for(Kind.ACCESS_DENIED)
         assert denied.data["reason"] == "lockdown"
@@ -238,11 +122,11 @@ async def test_a_lockdown_and_a_fire_nobody_has_reset_outlive_a_killed_agent(sit
         )  # fire counts first, then it is written
         agent.kill()
     async with site.running() as agent:
-        assert (await guard("status"))["lanes"]["hall-in"]["state"] == "locked_open"
-        assert (await guard("reset"))["results"] == {"hall-in": None}
+        assert (await site.guard("status"))["lanes"]["hall-in"]["state"] == "locked_open"
+        assert (await site.guard("reset"))["results"] == {"hall-in": None}
         await site.wait_for(Kind.FIRE_CLEARED, after=asserted.seq)
-        assert (await guard("status"))["lanes"]["hall-in"]["state"] == "locked_down"
-        assert (await guard("release"))["results"] == {"hall-in": None}
+        assert (await site.guard("status"))["lanes"]["hall-in"]["state"] == "locked_down"
+        assert (await site.guard("release"))["results"] == {"hall-in": None}
         agent.send_signal(signal.SIGTERM)
         await asyncio.wait_for(agent.communicate(), WAIT_S)
     assert site.turnstile.pulses == 0

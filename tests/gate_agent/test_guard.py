@@ -39,6 +39,7 @@ async def socket(bench: Bench, tmp_path: Path) -> AsyncIterator[Path]:
         zones=bench.services.judge.zones,
         watch=watch,
         zones_of=lambda _lane: ["lobby"],
+        degraded=lambda: ["no_uplink"],
     )
     control = Control(tmp_path / "guard", guard.handle)
     await control.start()
@@ -68,7 +69,9 @@ async def test_a_lockdown_and_its_release_are_done_answered_and_recorded(bench: 
 
 async def test_status_says_what_is_in_force(bench: Bench, socket: Path) -> None:
     await ask(socket, verb="lockdown", level=3)
-    lanes = (await ask(socket, verb="status"))["lanes"]
+    status = await ask(socket, verb="status")
+    assert status["degraded"] == ["no_uplink"]
+    lanes = status["lanes"]
     assert lanes == {"hall-in": {"state": "locked_down", "orders": ["lockdown 3"], "degraded": []}}
 
 
