@@ -7,7 +7,7 @@ structures may carry their own tag (17, 18), which says nothing new; any other t
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -30,6 +30,8 @@ KID = 4
 TYP = 16
 X5CHAIN = 33
 """Header labels (RFC 9052 table 3, RFC 9360, RFC 9596)."""
+ALG_OF_KEY = 3
+"""Of a COSE_Key (RFC 9052 7.1): the one algorithm that the key is for."""
 HMAC_256 = 5
 ES256 = -7
 TAG_MAC0, TAG_SIGN1 = 17, 18
@@ -57,6 +59,8 @@ _SIGNING_CURVES: Mapping[str, _Curve] = {
     "brainpoolP384r1": _Curve(48, dict.fromkeys((-35, -267, -263), _SHA384)),
     "brainpoolP512r1": _Curve(64, dict.fromkeys((-36, -268, -264), _SHA512)),
 }
+_KEY_AGREEMENT = range(-34, -24)
+"""What a COSE_Key may be restricted to besides (RFC 9053 6.3, 6.4): a deviceMac comes from an agreement."""
 _ED25519, _ED448 = frozenset({-8, -19, -50}), frozenset({-8, -53, -51})
 _CURVES: Mapping[int, ec.EllipticCurve] = {
     1: ec.SECP256R1(),
@@ -67,6 +71,13 @@ _CURVES: Mapping[int, ec.EllipticCurve] = {
     259: ec.BrainpoolP512R1(),
 }
 _CURVE_NUMBERS = {curve.name: number for number, curve in _CURVES.items()}
+_P25519, _P448 = 2**255 - 19, 2**448 - 2**224 - 1
+_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER: Mapping[int, tuple[int, frozenset[int]]] = {
+    32: (_P25519, frozenset({0, 1, _P25519 - 1, _ORDER_8, _P25519 - _ORDER_8})),
+    57: (_P448, frozenset({0, 1, _P448 - 1})),
+}
+"""{bytes of the key: (field, y of every point of order 1, 2, 4 or 8)}, of Ed25519 and Ed448."""
 
 
 @dataclass(slots=True)
@@ -242,6 +253,23 @@ def build_mac0(key: bytes, detached: bytes) -> list[Any]:
     return [protected_raw, {}, None, hmac.digest(key, mac_structure(protected_raw, detached), "sha256")]
 
 
+def small_order(point: bytes) -> bool:
+    """An Edwards key under which anybody can sign anything (RFC 8032 leaves such keys to the verifier).
+
+    Reduced first: the same point has more than one encoding.
+    """
+    prime, orders = _SMALL_ORDER.get(len(point), (1, frozenset()))
+    y = int.from_bytes(point, "little") & ~(1 << (8 * len(point) - 1)) if point else 0
+    return y % prime in orders
+
+
+def _algorithms(crv: int) -> Collection[int]:
+    """Signature algorithms for a COSE curve."""
+    if crv in _CURVES:
+        return _SIGNING_CURVES[_CURVES[crv].name].schemes
+    return {6: _ED25519, 7: _ED448}.get(crv, frozenset())
+
+
 def public_key(value: Any, what: str = "COSE_Key", *, stripped: bool = False) -> PublicKey:
     """A COSE_Key map as a public key. A compressed point (y true or false) is accepted. Raises MalformedError.
 
@@ -252,11 +280,16 @@ def public_key(value: Any, what: str = "COSE_Key", *, stripped: bool = False) ->
     kty, crv, x = value.get(1), value.get(-1), value.get(-2)
     if type(kty) is not int or type(crv) is not int or type(x) is not bytes:
         raise MalformedError(f"{what}: kty, crv and x are expected")
+    algorithm = value.get(ALG_OF_KEY)
+    if algorithm is not None and (
+        type(algorithm) is not int or (algorithm not in _KEY_AGREEMENT and algorithm not in _algorithms(crv))
+    ):
+        raise MalformedError(f"{what}: restricted to an algorithm that does not fit it")
     try:
-        if kty == 1 and crv == 6:
-            return ed25519.Ed25519PublicKey.from_public_bytes(x)
-        if kty == 1 and crv == 7:
-            return ed448.Ed448PublicKey.from_public_bytes(x)
+        if kty == 1 and crv in (6, 7):
+            if small_order(x):
+                raise MalformedError(f"{what}: a point of small order")
+            return (ed25519.Ed25519PublicKey if crv == 6 else ed448.Ed448PublicKey).from_public_bytes(x)
         curve = _CURVES.get(crv)
         if kty != 2 or curve is None:
             raise MalformedError(f"{what}: key type or curve not supported")

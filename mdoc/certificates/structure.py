@@ -15,12 +15,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from cryptography.x509.oid import NameOID
 
 from mdoc import limits
 from mdoc.certificates import der
-from mdoc.cose import PublicKey
+from mdoc.cose import PublicKey, small_order
 from mdoc.errors import MalformedError, TrustError
 
 BASIC_CONSTRAINTS = der.oid("2.5.29.19")
@@ -285,6 +285,8 @@ def verification_key(certificate: Certificate | x509.Certificate) -> PublicKey:
             return key
         raise MalformedError("certificate key is on another curve")
     if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        if small_order(key.public_bytes(Encoding.Raw, PublicFormat.Raw)):
+            raise MalformedError("certificate key is a point of small order")
         return key
     raise MalformedError("certificate key is not an elliptic-curve one")
 
@@ -340,6 +342,8 @@ def name_attributes(name: bytes) -> dict[bytes, tuple[bytes, ...]]:
             start, stop = expect(name, start, inner, der.OID)
             oid = name[start:stop]
             _, start, stop = element(name, stop, inner)
+            if stop != inner:
+                raise MalformedError("certificate: a name's attribute is a type and a value")
             found[oid] = (*found.get(oid, ()), name[start:stop])
     return found
 
@@ -394,14 +398,23 @@ def key_identifier(certificate: Certificate | x509.Certificate) -> bytes | None:
     return value[begin:end]
 
 
+_AUTHORITY_MEMBERS = frozenset({0x80, 0xA1, 0x82})
+"""keyIdentifier, authorityCertIssuer, authorityCertSerialNumber (RFC 5280 4.2.1.1)."""
+
+
 def authority_key_identifier(value: bytes | None) -> bytes | None:
     """keyIdentifier of an AuthorityKeyIdentifier's value, of a certificate or a revocation list. Raises MalformedError."""
     if value is None:
         return None
+    found, last = None, -1
     for tag, start, stop in der.children(value, *der.whole(value, der.SEQUENCE)):
-        if tag == 0x80:
-            return value[start:stop]
-    return None
+        number = tag & 0x1F
+        if tag not in _AUTHORITY_MEMBERS or number <= last:  # each at most once: no second identifier behind the first
+            raise MalformedError("certificate: authority key identifier")
+        last = number
+        if number == 0:
+            found = value[start:stop]
+    return found
 
 
 def authority_identifier(certificate: Certificate | x509.Certificate) -> bytes | None:
