@@ -60,6 +60,10 @@ class ListedIssuer:
     def dated(self, moment: datetime) -> bool:
         return self.not_before <= moment <= self.not_after
 
+    def for_type(self, doc_type: str) -> ListedIssuer:  # noqa: ARG002  the certified issuer's twin needs it
+        """Itself: an entry has one key, one list and one set of dates for all of its types."""
+        return self
+
     def may_sign(self, doc_type: str) -> bool:
         return doc_type in self.doc_types
 

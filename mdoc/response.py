@@ -179,7 +179,9 @@ def _document(entry: Any, budget: ItemBudget) -> Document:
         signature = cose.parse_sign1(auth["deviceSignature"], "deviceSignature")
     else:
         mac = cose.parse_mac0(auth["deviceMac"], "deviceMac")
-    errors = entry.get("errors")
+    errors = {} if entry.get("errors") is None else _errors(entry["errors"])
+    if any(item.element in errors[space] for space in errors for item in items.get(space, ())):
+        raise MalformedError("document: an error for an element that is there")
     return Document(
         doc_type,
         items,
@@ -188,7 +190,7 @@ def _document(entry: Any, budget: ItemBudget) -> Document:
         device_spaces,
         signature,
         mac,
-        {} if errors is None else _errors(errors),
+        errors,
     )
 
 

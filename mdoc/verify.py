@@ -8,6 +8,7 @@ clock may be wrong.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -178,6 +179,8 @@ def verify_response(
         parsed = DeviceResponse.parse(response)
         if parsed.documents and parsed.status != STATUS_OK:
             raise MalformedError("device response: documents beside an error status")
+        if parsed.documents and parsed.document_errors and _contradicts(parsed, asked):
+            raise MalformedError("device response: an error for a document that is there")
         if len(parsed.documents) > len(asked) and not any(items.unlimited for items in asked):
             # Before any signature is checked, so that what was asked bounds the work.
             checks.passed("structure")
@@ -224,6 +227,14 @@ def verify_response(
     reason = checks.reason if len(documents) == 1 else _first(checks.checks)
     issuers = [None if isinstance(signer, str) else signer for _, _, signer in opened]
     return Verdict(tuple(checks.checks), reason, documents, facts, now, issuers)
+
+
+def _contradicts(response: DeviceResponse, asked: Sequence[RequestedItems]) -> bool:
+    """documentErrors names a document that is there (8.3.2.1.2.3): more answers for one type than it was asked."""
+    named = Counter(doc_type for doc_type, _ in response.document_errors)
+    there = Counter(document.doc_type for document in response.documents)
+    wanted = Counter(items.doc_type for items in asked)
+    return any(named[doc_type] and there[doc_type] + named[doc_type] > wanted[doc_type] for doc_type in there)
 
 
 def _open(
@@ -322,7 +333,8 @@ def _issuer(
         checks.failed("issuer_chain", Failure.BAD_CERTIFICATE, "the signer's purpose is another document type")
     else:
         checks.passed("issuer_chain")
-    source = _source(found, doc_type, freshness, now, skew)
+    found = found.for_type(doc_type)
+    source = _source(found, freshness, now, skew)
     facts.append(source)
     _aged(checks, "issuer_list", Failure.ISSUER_LIST_STALE, source, freshness, now, skew)
     dated = found.dated(now) or (bool(skew) and (found.dated(now - skew) or found.dated(now + skew)))
@@ -336,13 +348,16 @@ def _issuer(
     checks.expect(good, "issuer_signature", Failure.BAD_SIGNATURE)
 
 
-def _source(found: Signer, doc_type: str, freshness: Freshness, now: datetime, skew: timedelta) -> ListFacts:
-    """The list that trust in the signer rests on: of several that name its authority for the type, one that still counts."""
+def _source(found: Signer, freshness: Freshness, now: datetime, skew: timedelta) -> ListFacts:
+    """The list that trust in the signer rests on: of several that name its authority, one that still counts.
+
+    Of an authority and its renewal the one that is within its dates counts: a fresh list does not speak for another's root.
+    """
     if isinstance(found, Chained) and len(found.authorities) > 1:
-        for anchor in found.authorities:
-            if anchor.may_issue(doc_type) and staleness(anchor.source, freshness, now, skew) is None:
-                return anchor.source
-        return next((anchor.source for anchor in found.authorities if anchor.may_issue(doc_type)), found.source)
+        dated = [entry for entry in found.authorities if entry.not_before - skew <= now <= entry.not_after + skew]
+        anchors = dated or found.authorities
+        fresh = (anchor.source for anchor in anchors if staleness(anchor.source, freshness, now, skew) is None)
+        return next(fresh, anchors[0].source)
     return found.source
 
 
@@ -421,8 +436,12 @@ def _digests(checks: Checklist, document: Document, security_object: MobileSecur
             if known.get(item.digest_id) != new_hash(item.raw).digest():
                 checks.failed("digests", Failure.ALTERED, "an element that the issuer did not sign")
                 return
-        if len({item.element for item in items}) != len(items):
+        elements = {item.element for item in items}
+        if len(elements) != len(items):
             checks.failed("digests", Failure.ALTERED, "an element twice")
+            return
+        if not elements.isdisjoint(document.device_name_spaces.get(space, ())):
+            checks.failed("digests", Failure.ALTERED, "an element twice: by the issuer and by the device")
             return
     checks.passed("digests")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -113,6 +113,11 @@ class Chained:
             anchor.not_before <= moment <= anchor.not_after for anchor in self.authorities
         )
 
+    def for_type(self, doc_type: str) -> Chained:
+        """With the authorities trusted for this type alone, so that no other one's dates or list speak for it."""
+        kept = tuple(anchor for anchor in self.authorities if anchor.may_issue(doc_type))
+        return replace(self, authorities=kept) if 0 < len(kept) < len(self.authorities) else self
+
     def may_sign(self, doc_type: str) -> bool:
         """The issuing authority is trusted for documents of this type (VICAL docType, the site's `doc_types`)."""
         return any(anchor.may_issue(doc_type) for anchor in self.authorities)
@@ -213,9 +218,10 @@ class TrustAnchors:
             key = verification_key(leaf)
         except MalformedError as error:
             return str(error)
-        root = accepted[0].certificate
+        root, root_key = accepted[0].certificate, accepted[0].key
         for entry in further:
-            if entry.subject != root.subject or entry.public_key_info != root.public_key_info:
+            own = entry.subject == root.subject and entry.public_key_info == root.public_key_info
+            if entry != root and not (own and signature_holds(root_key, entry.algorithm, entry.signature, entry.tbs)):
                 return "x5chain holds a certificate that is not the issuing authority's"
         crl = self._crls.get((root.subject, root.public_key_info))
         return Chained(
