@@ -109,8 +109,8 @@ def parse(raw: bytes, authorities: Iterable[Certificate]) -> Crl:
         raise MalformedError("CRL: a critical extension")
     number_value = extensions[_CRL_NUMBER][1]
     number = der.integer(number_value, *der.whole(number_value, der.INTEGER))
-    if number < 0:
-        raise MalformedError("CRL: a number below zero")
+    if not 0 <= number < 1 << 160:
+        raise MalformedError("CRL: a number below zero, or of more than 20 octets")  # RFC 5280 5.2.3
     identifier = authority_key_identifier(extensions[_AUTHORITY_KEY_IDENTIFIER][1])
     for authority in authorities:
         if authority.subject != issuer or key_identifier(authority) != identifier or identifier is None:

@@ -354,7 +354,9 @@ def _source(found: Signer, freshness: Freshness, now: datetime, skew: timedelta)
     Of an authority and its renewal the one that is within its dates counts: a fresh list does not speak for another's root.
     """
     if isinstance(found, Chained) and len(found.authorities) > 1:
-        dated = [entry for entry in found.authorities if entry.not_before - skew <= now <= entry.not_after + skew]
+        dated = [
+            entry for entry in found.authorities if entry.not_before <= now + skew and now - skew <= entry.not_after
+        ]
         anchors = dated or found.authorities
         fresh = (anchor.source for anchor in anchors if staleness(anchor.source, freshness, now, skew) is None)
         return next(fresh, anchors[0].source)

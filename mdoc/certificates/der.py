@@ -125,8 +125,14 @@ def oid(dotted: str) -> bytes:
     return bytes(out)
 
 
+_MAX_DOTTED = 64
+"""Bytes. An arc of thousands of digits costs seconds to print, and Python refuses to."""
+
+
 def dotted(content: bytes) -> str:
-    """An object identifier's content in dotted form, for messages."""
+    """An object identifier's content in dotted form, for messages; of one longer than any in use only its beginning, in hex."""
+    if len(content) > _MAX_DOTTED:
+        return f"{content[:8].hex()}..."
     arcs: list[int] = []
     value = 0
     for byte in content:
