@@ -654,6 +654,7 @@ class AnyLane(RuleBasedStateMachine):
         self.ended: Counter[str] = Counter()
         self.fire_line = False
         self.read = 0
+        self.look()
 
     def look(self) -> None:
         for each in self.rig.seen[self.read :]:
