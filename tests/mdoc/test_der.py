@@ -49,7 +49,7 @@ def test_an_element_may_not_reach_beyond_its_parent() -> None:
 
 @given(st.integers(-(2**160), 2**160))
 def test_integers_in_their_shortest_form_alone(number: int) -> None:
-    content = number.to_bytes((number.bit_length() // 8) + 1, "big", signed=True)
+    content = number.to_bytes((number if number >= 0 else ~number).bit_length() // 8 + 1, "big", signed=True)
     assert der.integer(content, 0, len(content)) == number
     longer = (b"\xff" if number < 0 else b"\0") + content
     with pytest.raises(MalformedError):
