@@ -340,9 +340,9 @@ class Agent:
 
     def _ended(self, lane: str, outcome: Effect, direction: Direction, attempt: str | None) -> None:
         """How a passage ended, told to the zones on both sides."""
-        side = next(each.settings for each in self._lanes if each.settings.id == lane)
+        sides = [each.settings for each in self._lanes if each.settings.id == lane]
         policy = cast(TrustCache, self._trust).current.policy
-        way = Way.of(policy, side.point, reverse=direction is not side.direction)
+        way = Way.passed(policy, {side.direction: side.point for side in sides}, direction)
         cast(Zones, self._zones).ended(outcome, attempt, way)
 
     def _barrier(self, settings: configuration.Barrier, services: Services, orders: Orders | None) -> Barrier:

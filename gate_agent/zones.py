@@ -80,6 +80,15 @@ class Way:
         leaves, enters = (rule.to_zone, rule.from_zone) if reverse else (rule.from_zone, rule.to_zone)
         return cls(leaves, enters, rule.zone)
 
+    @classmethod
+    def passed(cls, policy: Policy, points: Mapping[Direction, str], direction: Direction) -> Way:
+        """The way of a passage in `direction`; `points`: the lane's access points, by the direction their readers serve."""
+        point = points.get(direction)
+        if point is not None:
+            return cls.of(policy, point)
+        (point,) = points.values()
+        return cls.of(policy, point, reverse=True)
+
 
 class Zones:
     """`use` for the first rules and after each change of them; `start` when the link is there; `stop` at the end."""
@@ -222,10 +231,16 @@ class Zones:
             return None
         found = None
         if way.enters != OUTSIDE:
-            decides = decided_on if way.decides == way.enters else NOT_ASKED
+            # A way out is never barred: what the zone it leads into has against the person decides nothing.
+            asked = way.decides == way.enters
+            decides = decided_on if asked else state.find(way.enters, handle, lane, Direction.IN, now)
             found = state.reserve(way.enters, handle, attempt, lane, Direction.IN, now, decided_on=decides)
         if found is None and way.leaves != OUTSIDE:
-            state.reserve(way.leaves, handle, attempt, lane, Direction.OUT, now, decided_on=NOT_ASKED)
+            try:
+                state.reserve(way.leaves, handle, attempt, lane, Direction.OUT, now, decided_on=NOT_ASKED)
+            except ZoneStoreError:
+                state.free(attempt, now)
+                raise
         self._wake()
         return found
 
