@@ -146,9 +146,9 @@ class Barrier:
 
     async def open(
         self, attempt: Attempt, direction: Direction, *, exempt: bool = False, companion: bool = False
-    ) -> None:
+    ) -> bool:
         """The record of the grant is durable: open, unless the lane changed while it was being written. `companion`: two
-        were granted together, and pass one after the other."""
+        were granted together, and pass one after the other. False: it has not opened, and that is recorded."""
         self._attempts[attempt.id] = attempt
         with self._changing():
             result = self._passage.grant(
@@ -156,15 +156,17 @@ class Barrier:
             )
             if result.refusal is not None:
                 del self._attempts[attempt.id]
-                kind = Kind.PASSAGE_UNKNOWN if self.state is State.LOCKED_OPEN else Kind.PASSAGE_NOT_TAKEN
-                why = {"opened": False, "why": str(result.refusal)}
-                self._services.journal.note(kind, {**attempt.base(), **why})
-                self._on_outcome(Effect.NOT_TAKEN, direction, attempt.id)
-                return
+                self.withhold(attempt, direction, str(result.refusal))
+                return False
             mine = [each for each in result.happenings if isinstance(each, Happening) and each.effect is Effect.OPEN]
             self._follow([each for each in result.happenings if each not in mine])
-        for each in mine:
-            await self._open_for(attempt, each.direction)
+        return all([await self._open_for(attempt, each.direction) for each in mine])
+
+    def withhold(self, attempt: Attempt, direction: Direction, why: str) -> None:
+        """The grant is recorded, and the lane does not open for it: that is how it ended."""
+        kind = Kind.PASSAGE_UNKNOWN if self.state is State.LOCKED_OPEN else Kind.PASSAGE_NOT_TAKEN
+        self._services.journal.note(kind, {**attempt.base(), "opened": False, "why": why})
+        self._on_outcome(Effect.NOT_TAKEN, direction, attempt.id)
 
     async def order(self, verb: Verb, *, level: int = 0) -> Refusal | None:
         """A guard's order, durable before it counts. None: done.
@@ -180,8 +182,8 @@ class Barrier:
         with self._changing():
             result = self._passage.order(verb, self._services.clock.monotonic(), level)
             self._follow(result.happenings)
-        if result.refusal is not None:
-            # The lane changed while the order was being written: what is kept has to say what is so.
+        if self.orders != wanted:
+            # Another order, or fire, counted while this one was being written: what is kept has to say what is so.
             await self._kept(self.orders)
         return result.refusal
 
@@ -252,18 +254,19 @@ class Barrier:
 
     # The relay.
 
-    async def _open_for(self, attempt: Attempt, direction: Direction) -> None:
-        """The opening that an attempt waits for."""
+    async def _open_for(self, attempt: Attempt, direction: Direction) -> bool:
+        """The opening that an attempt waits for. False: the relay did not confirm."""
         at = await self._pulse(direction, self.settings.pulse_ms)
         if at is None:
             self._services.journal.note(Kind.LANE_FAULT, {**attempt.base(), "what": "relay"})
             with self._changing():
                 self._follow(self._passage.revoke(attempt.id, self._services.clock.monotonic()))
             self._tell(messages.OUT_OF_SERVICE)
-            return
+            return False
         attempt.stage(Stage.OPENED, at)
         lat_ms = attempt.latencies(Stage.RECORDED, Stage.OPENED)
         self._services.journal.note(Kind.LANE_OPENED, {**attempt.base(), "lat_ms": lat_ms})
+        return True
 
     async def _open_uncalled(self, each: Happening) -> None:
         """An opening that no attempt waits for: a way out, a free lane, the next of several credits."""
@@ -294,10 +297,12 @@ class Barrier:
     def _changing(self) -> Iterator[None]:
         """Around everything that may move the machine: its timer is set anew, and a change of state is told once."""
         before = self.state
-        yield
-        self._set_timer()
-        if self.state is not before:
-            self._tell(None)
+        try:
+            yield
+        finally:
+            self._set_timer()
+            if self.state is not before:
+                self._tell(None)
 
     def _tell(self, problem: Message | None) -> None:
         for listener in self._listeners:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ class Kept:
 
     async def save(self, lane: str, orders: Orders) -> None:
         assert lane == "hall-in"
+        await asyncio.sleep(0)  # a disk takes its time
         if self.error is not None:
             raise self.error
         self.saved.append(orders)
@@ -99,6 +101,38 @@ async def test_fire_counts_first_and_is_kept_at_once_after(bench: Bench, barrier
     barrier.on_input(beam(LaneSignal.RESET, True))
     assert [event.kind for event in await events(bench)][-1] is Kind.FIRE_CLEARED
     assert kept.saved[-1] == Orders()
+
+
+async def test_two_orders_written_at_the_same_time_are_both_kept(barrier: Barrier, kept: Kept) -> None:
+    refused = await asyncio.gather(barrier.order(Verb.LOCKDOWN, level=2), barrier.order(Verb.DISABLE))
+    assert not any(refused)
+    assert kept.saved[-1] == barrier.orders == Orders(disabled=True, lockdown=2)
+
+
+async def test_a_lockdown_that_is_being_written_when_fire_comes_is_kept_beside_the_fire(
+    bench: Bench, barrier: Barrier, kept: Kept
+) -> None:
+    order = asyncio.create_task(barrier.order(Verb.DISABLE))
+    await asyncio.sleep(0)
+    barrier.on_input(beam(LaneSignal.FIRE, True))
+    assert await order is Refusal.FIRE_ACTIVE
+    await bench.services.background.finish(5)
+    assert kept.saved[-1] == barrier.orders == Orders(fire=True)
+
+
+async def test_a_fault_in_what_follows_does_not_stop_the_lanes_clock(
+    bench: Bench, barrier: Barrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, "note", fails)
+        with pytest.raises(RuntimeError):
+            barrier.on_input(beam(LaneSignal.BUTTON, True))
+    before = barrier.state
+    bench.timers.advance(6)
+    assert (before, barrier.state) == (State.EGRESS, State.SECURED)
 
 
 async def test_an_exit_relay_that_does_not_confirm_is_a_fault_without_an_attempt(
