@@ -339,7 +339,9 @@ class Agent:
         return [policy.zone_of(each.settings.point).name for each in self._lanes if each.settings.id == lane]
 
     def _ended(self, lane: str, outcome: Effect, direction: Direction, attempt: str | None) -> None:
-        """How a passage ended, told to the zones on both sides."""
+        """How a passage ended, told to the zones on both sides and to whoever follows."""
+        if outcome is Effect.NOT_TAKEN and attempt is not None:
+            cast(Services, self._services).judge.not_taken(attempt)
         sides = [each.settings for each in self._lanes if each.settings.id == lane]
         policy = cast(TrustCache, self._trust).current.policy
         way = Way.passed(policy, {side.direction: side.point for side in sides}, direction)

@@ -21,8 +21,9 @@ from gate_agent.zones import Zones
 from mdoc.cose import PublicKey
 from policy.companion import Companions
 from policy.decision import Attributes, Decision, Note, Situation, Wait, decide, needs_host
+from policy.model import Direction as PointDirection
 from policy.situation import SecondFactor as Factor
-from policy.situation import Visit
+from policy.situation import SecondPerson, Visit
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Judged:
     clock: TimeFacts
     guest: bool
     """Passes because a host has."""
+    paired: bool
+    """Passes because another person waits here, and only together."""
     situation: Situation
 
 
@@ -80,6 +83,11 @@ class Side:
     direction: Direction
     factor: Supervised[SecondFactor] | None
 
+    @property
+    def place(self) -> str:
+        """Where the first of two people waits. Several lanes may lead through one access point."""
+        return f"{self.lane} {self.direction}"
+
 
 class Judge:
     def __init__(
@@ -89,6 +97,8 @@ class Judge:
         self.zones, self._time_facts, self._monotonic = zones, time_facts, monotonic
         self._least_error_s = least_error_s
         self._companions = Companions()
+        self._hosts: dict[str, str] = {}
+        """By access point the attempt of whoever was taken for a host last."""
 
     def time(self) -> TimeFacts:
         return self._time_facts()
@@ -103,18 +113,18 @@ class Judge:
         in_force: InForce,
         presented: Presented,
         attempt: str,
-        lockdown: int,
+        lockdown: Callable[[], int],
         on_wait: Callable[[], None] = lambda: None,
     ) -> Judged:
         """Decide, and ask the second factor where the rules want one (`on_wait` is called then). A decision that waits for a
-        second person comes back as such. Never raises for what the presentation holds."""
-        judged = self._facts(side, in_force, presented, lockdown)
+        second person comes back as such. `lockdown` gives the level in force. Never raises for what the presentation holds."""
+        judged = self._facts(side, in_force, presented, lockdown())
         if judged.decision.wait is not Wait.SECOND_FACTOR:
             return judged
         on_wait()
         factor = await self._ask(side, attempt, judged.decision.wait_s)
         # Who waited may find another world: everything is looked at again.
-        return self._facts(side, in_force, presented, lockdown, factor)
+        return self._facts(side, in_force, presented, lockdown(), factor)
 
     def _facts(
         self,
@@ -141,13 +151,14 @@ class Judge:
             antipassback=zones.judged(policy, side.point, finding),
             second_factor=factor,
             escort=self._companions.escort(side.point, presented.token, at, None if record is None else record.host),
-            second_person=self._companions.second_person(side.point, presented.token, at),
+            second_person=self._companions.second_person(side.place, presented.token, at),
             denied=presented.denied(in_force.deny),
             visit=visit,
         )
         decision = decide(policy, side.point, presented.attributes, situation)
-        guest = decision.granted and needs_host(zone, presented.attributes.card_type, visit)
-        return Judged(decision, finding, clock, guest, situation)
+        entered = decision.granted and policy.points[side.point].direction is PointDirection.ENTRY
+        guest = entered and needs_host(zone, presented.attributes.card_type, visit)
+        return Judged(decision, finding, clock, guest, entered and zone.two_person_s is not None, situation)
 
     @staticmethod
     def again(side: Side, in_force: InForce, presented: Presented, judged: Judged, finding: Finding) -> Judged:
@@ -155,6 +166,11 @@ class Judge:
         situation = replace(judged.situation, antipassback=zones.judged(in_force.policy, side.point, finding))
         decision = decide(in_force.policy, side.point, presented.attributes, situation)
         return replace(judged, decision=decision, finding=finding, situation=situation)
+
+    @staticmethod
+    def accompanied(judged: Judged) -> Judged:
+        """The facts of somebody who waited, now that the second person is there."""
+        return replace(judged, situation=replace(judged.situation, second_person=SecondPerson.ANOTHER))
 
     async def _ask(self, side: Side, attempt: str, timeout: float) -> Factor:
         supervised = side.factor
@@ -169,8 +185,9 @@ class Judge:
             return Factor.UNAVAILABLE
         return Factor.PASSED if ok else Factor.FAILED
 
-    def settled(self, side: Side, in_force: InForce, presented: Presented, judged: Judged) -> None:
+    def settled(self, side: Side, in_force: InForce, presented: Presented, judged: Judged, attempt: str) -> None:
         """The decision stands (granted and recorded, or waiting): who comes next may depend on it."""
+        before = self._companions.passed.get(side.point)
         self._companions = self._companions.after(
             side.point,
             in_force.policy.zone_of(side.point),
@@ -178,8 +195,22 @@ class Judge:
             presented.attributes.card_type,
             judged.decision,
             self._monotonic(),
+            place=side.place,
             guest=judged.guest,
         )
+        if not judged.guest and self._companions.passed.get(side.point) is not before:
+            self._hosts[side.point] = attempt
+
+    def not_taken(self, attempt: str) -> None:
+        """Whoever was granted did not pass: no guest follows them."""
+        for point, host in tuple(self._hosts.items()):
+            if host == attempt:
+                del self._hosts[point]
+                self._companions = self._companions.stayed(point)
+
+    def give_up(self, side: Side) -> None:
+        """Whoever waits at this side for a second person will not pass."""
+        self._companions = self._companions.given_up(side.place)
 
     def expire(self) -> None:
         """Forget whoever has waited for too long."""

@@ -226,10 +226,7 @@ class Lane:
         except Exception as error:
             self._refuse(attempt, error)
         else:
-            for each in granted:
-                await self.barrier.open(
-                    each.attempt, self.settings.direction, exempt=each.exempt, companion=len(granted) > 1
-                )
+            await self._open(granted)
         finally:
             self._transaction = None
             attempt.finish(release)
@@ -243,7 +240,7 @@ class Lane:
             attempt.in_force,
             presented,
             attempt.id,
-            self.barrier.orders.lockdown,
+            lambda: self.barrier.orders.lockdown,
             on_wait=lambda: self.display.stand(messages.SECOND_FACTOR),
         )
         attempt.clock = judged.clock
@@ -256,18 +253,56 @@ class Lane:
             raise RefusedError(decision.refusal, notes=notes_of(decision))
         self._may_open(exempt=exempt(decision))
         first, self._first = self._first, None
-        granted = [] if first is None else [await self._grant(first.attempt, first.presented, first.judged)]
-        granted.append(await self._grant(attempt, presented, judged))
-        judge.settled(self._side, attempt.in_force, presented, judged)
+        if first is not None:
+            granted = await self._grant_both(first, attempt, presented, judged)
+        elif judged.paired:
+            # Whoever waited has been sent away at this very moment.
+            judge.give_up(self._side)
+            raise RefusedError(Reason.SECOND_PERSON_MISSING)
+        else:
+            granted = [await self._grant(attempt, presented, judged)]
+        judge.settled(self._side, attempt.in_force, presented, judged, attempt.id)
         if judged.guest:
             data = {**attempt.base(), "point": self.settings.point}
             self._services.journal.note(Kind.ESCORT_BOUND, data)
         return granted
 
+    async def _grant_both(self, first: _First, attempt: Attempt, presented: Presented, judged: Judged) -> list[Granted]:
+        """Both of two people or neither, each with a record of their own. Raises as `_grant`."""
+        judge = self._services.judge
+        try:
+            self._may_open(exempt=exempt(first.judged.decision))
+            before = await self._grant(first.attempt, first.presented, judge.accompanied(first.judged))
+        except Exception as error:
+            judge.give_up(self._side)
+            self._refuse(first.attempt, error, show=False)
+            raise RefusedError(Reason.SECOND_PERSON_MISSING) from error
+        try:
+            return [before, await self._grant(attempt, presented, judged)]
+        except Exception:
+            judge.give_up(self._side)
+            self.barrier.withhold(first.attempt, self.settings.direction, str(Reason.SECOND_PERSON_MISSING))
+            raise
+
+    async def _open(self, granted: list[Granted]) -> None:
+        """Of two people the second is let in only where the first was."""
+        alone = len(granted) == 1
+        for at, each in enumerate(granted):
+            opened = await self.barrier.open(
+                each.attempt, self.settings.direction, exempt=each.exempt, companion=not alone
+            )
+            if not opened:
+                for left in granted[at + 1 :]:
+                    self.barrier.withhold(left.attempt, self.settings.direction, str(Reason.SECOND_PERSON_MISSING))
+                return
+
     async def _grant(self, attempt: Attempt, presented: Presented, judged: Judged) -> Granted:
         """Reserved, then durable. Raises RefusedError, AlreadyUsedError or RecordUnavailableError; nothing is reserved then."""
         zones, policy = self._services.judge.zones, attempt.in_force.policy
         way = Way.of(policy, self.settings.point)
+        now = self._services.trust.current
+        if now is not attempt.in_force and way.decides == way.enters and presented.denied(now.deny):
+            raise RefusedError(Reason.DENIED_LIST)  # lost and told while somebody waited
         if presented.mark is not None and zones.pass_used(way.decides, presented.mark[0]):
             raise AlreadyUsedError
         try:
@@ -292,7 +327,7 @@ class Lane:
 
     def _wait_for_second(self, attempt: Attempt, presented: Presented, judged: Judged) -> None:
         self._miss(self._first)  # whose time was over at this very moment
-        self._services.judge.settled(self._side, attempt.in_force, presented, judged)
+        self._services.judge.settled(self._side, attempt.in_force, presented, judged, attempt.id)
         first = self._first = _First(attempt, presented, judged)
         self._call_later(judged.decision.wait_s, lambda: self._miss(first))
         self.display.stand(self._standing())

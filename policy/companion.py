@@ -48,14 +48,15 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Companions:
-    """By access point. `at` is monotonic, in seconds; a person waits up to and without `until`."""
+    """Who passed, by access point; who waits, by the place where (an access point, or one lane of several that lead through it).
+    `at` is monotonic, in seconds; a person waits up to and without `until`."""
 
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     passed: Mapping[str, Passed] = field(default_factory=dict)
 
-    def second_person(self, point: str, token: bytes, at: float) -> SecondPerson:
+    def second_person(self, place: str, token: bytes, at: float) -> SecondPerson:
         """What the two-person rule has to go by when `token` presents."""
-        first = self.waiting.get(point)
+        first = self.waiting.get(place)
         if first is None or at >= first.until:
             return SecondPerson.NOBODY
         return SecondPerson.SAME if first.token == token else SecondPerson.ANOTHER
@@ -78,18 +79,21 @@ class Companions:
         decision: Decision,
         at: float,
         *,
+        place: str | None = None,
         guest: bool = False,
     ) -> Companions:
-        """The state after a decision. `guest`: policy.decision.needs_host said so.
+        """The state after a decision. `place`: where somebody waits, by default the point. `guest`: policy.decision.needs_host
+        said so.
 
         A refusal changes nothing: who is refused takes no place in line.
         """
+        place = point if place is None else place
         if decision.wait is Wait.SECOND_PERSON:
-            waiting = {**self.waiting, point: Waiting(token, at + decision.wait_s)}
+            waiting = {**self.waiting, place: Waiting(token, at + decision.wait_s)}
             return replace(self, waiting=_bounded(waiting))
         if not decision.granted:
             return self
-        waiting = {name: first for name, first in self.waiting.items() if name != point}
+        waiting = {name: first for name, first in self.waiting.items() if name != place}
         passed = dict(self.passed)
         if guest:
             last = passed.get(point)
@@ -103,6 +107,14 @@ class Companions:
                 passed.pop(point, None)
                 passed[point] = Passed(token, hosts, zone.escort.guests_per_host, at + zone.escort.within_s)
         return Companions(_bounded(waiting), _bounded(passed))
+
+    def given_up(self, place: str) -> Companions:
+        """Whoever waits there waits no longer."""
+        return replace(self, waiting={name: first for name, first in self.waiting.items() if name != place})
+
+    def stayed(self, point: str) -> Companions:
+        """Whoever was granted there last did not pass: nobody's host."""
+        return replace(self, passed={name: last for name, last in self.passed.items() if name != point})
 
     def expire(self, at: float) -> tuple[Companions, tuple[Missed, ...]]:
         """Forget whose time is over; each first person without a second is told once."""

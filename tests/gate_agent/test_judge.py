@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from drivers.ports import Direction, DriverError, LinkTimeoutError
 from gate_agent import denylist, visits
 from gate_agent.devices import Supervised
+from gate_agent.journal import RecordUnavailableError
 from gate_agent.judge import Judge
 from gate_agent.keys import Signers
 from gate_agent.lane import Lane
@@ -166,6 +167,8 @@ async def test_a_full_zone_takes_nobody_more(bench: Bench) -> None:
     assert await bench.reasons() == ["granted", Reason.OCCUPANCY_UPPER, "granted"]
 
 
+RESPONDERS = POLICY + '[zones.lobby.responders]\ncard_types = ["duty"]\nup_to_level = 2\n'
+
 # Two people, and a host before a guest.
 
 TWO = POLICY + "[zones.lobby.two_person]\nwithin_s = 5\n"
@@ -205,6 +208,110 @@ async def test_a_second_person_who_does_not_come_is_one_refusal_of_the_first(ben
     assert await bench.reasons() == [Reason.SECOND_PERSON_MISSING, Reason.SECOND_PERSON_MISSING]
 
 
+async def ends(bench: Bench) -> dict[str, str]:
+    """How each attempt stands: the last record of it."""
+    return {event.data["attempt"]: str(event.kind) for event in await bench.records() if "attempt" in event.data}
+
+
+TWO_ONCE = TWO + OUT + '[zones.lobby.antipassback]\nmode = "hard"\n'
+
+
+async def test_where_the_first_of_two_may_not_pass_any_more_neither_does_and_each_has_a_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await use(bench, TWO_ONCE)
+    await bench.present(holder(bench))
+    monkeypatch.setattr(bench.services.judge.zones, "reserve", lambda *_: Finding(Fact.INSIDE, Fact.INSIDE))
+    await bench.present(holder(bench))
+    assert await bench.reasons() == [Reason.ANTIPASSBACK_HARD, Reason.SECOND_PERSON_MISSING]
+    assert len(await ends(bench)) == 2
+    assert not bench.hardware.pulses
+    monkeypatch.undo()
+    await bench.present(holder(bench))  # waits as the first: nobody is left over from before
+    await bench.present(holder(bench))
+    assert (await bench.reasons())[2:] == ["granted", "granted"]
+
+
+async def test_a_first_of_two_whose_zone_came_back_meanwhile_still_passes_with_the_second(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await use(bench, TWO_ONCE)
+    await bench.present(holder(bench))
+    whole, found = bench.services.judge.zones.reserve, [Finding(Fact.CUT_OFF, Fact.CLEAR)]
+    monkeypatch.setattr(bench.services.judge.zones, "reserve", lambda *rest: found.pop() if found else whole(*rest))
+    await bench.present(holder(bench))
+    assert await bench.reasons() == ["granted", "granted"]
+
+
+async def test_where_the_second_of_two_cannot_be_recorded_the_first_does_not_pass_either(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await use(bench, TWO)
+    await bench.present(holder(bench))
+    whole, told = bench.journal.append, list[Kind]()
+
+    async def fails_for_the_second(kind: Kind, *rest: Any, **more: Any) -> Any:
+        told.append(kind)
+        if len(told) == 2:
+            raise RecordUnavailableError
+        return await whole(kind, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, "append", fails_for_the_second)
+        await bench.present(holder(bench))
+    assert sorted((await ends(bench)).values()) == [Kind.ACCESS_DENIED, Kind.PASSAGE_NOT_TAKEN]
+    assert not bench.hardware.pulses
+
+
+async def test_where_the_relay_fails_for_the_first_of_two_the_second_is_not_let_in_alone(bench: Bench) -> None:
+    await use(bench, TWO)
+    await bench.present(holder(bench))
+    bench.hardware.relay_error = DriverError("stuck")
+    await bench.present(holder(bench))
+    assert set((await ends(bench)).values()) == {Kind.PASSAGE_NOT_TAKEN}
+    assert not bench.lane.barrier._passage.credits
+
+
+async def test_two_people_at_two_lanes_of_one_access_point_are_not_a_pair(bench: Bench) -> None:
+    await use(bench, TWO)
+    await bench.present(holder(bench))
+    first, lane = bench.lane, bench.lane
+    bench.lane = Lane(
+        replace(lane.settings, id="hall-too"),
+        lane.ports,
+        lane.barrier,
+        bench.services,
+        call_later=bench.timers.call_later,
+    )
+    await bench.present(holder(bench))
+    assert await bench.reasons() == []
+    assert not bench.hardware.pulses
+    bench.lane = first
+    await bench.present(holder(bench))
+    assert await bench.reasons() == ["granted", "granted"]
+
+
+async def test_a_second_person_never_passes_alone_though_the_first_was_sent_away_that_moment(bench: Bench) -> None:
+    await use(bench, TWO)
+    await bench.present(holder(bench))
+    bench.lane._miss(bench.lane._first)  # the timer, a hair before the rules' own time is over
+    await bench.present(holder(bench))
+    assert await bench.reasons() == [Reason.SECOND_PERSON_MISSING, Reason.SECOND_PERSON_MISSING]
+    assert not bench.hardware.pulses
+    await bench.present(holder(bench))
+    await bench.present(holder(bench))
+    assert (await bench.reasons())[2:] == ["granted", "granted"]
+
+
+async def test_a_lockdown_that_came_while_the_first_waited_holds_both_back(bench: Bench) -> None:
+    await use(bench, RESPONDERS + "[zones.lobby.two_person]\nwithin_s = 5\n")
+    await bench.present(holder(bench, "staff"))
+    await bench.lane.barrier.order(Verb.LOCKDOWN, level=1)
+    await bench.present(holder(bench, "duty"))
+    assert await bench.reasons() == [Reason.LOCKDOWN, Reason.SECOND_PERSON_MISSING]
+    assert not bench.hardware.pulses
+
+
 ESCORT = POLICY + '[zones.lobby.escort]\nguests = ["contractor"]\nhosts = ["staff"]\nwithin_s = 30\n'
 
 
@@ -219,6 +326,17 @@ async def test_a_guest_passes_after_a_host_and_not_before(bench: Bench) -> None:
     assert await bench.reasons() == [Reason.ESCORT_MISSING, "granted", "granted", Reason.ESCORT_MISSING]
     (bound,) = [event for event in await bench.records() if event.kind is Kind.ESCORT_BOUND]
     assert bound.data["point"] == "lobby-in"
+
+
+async def test_nobody_follows_a_host_who_did_not_pass(bench: Bench) -> None:
+    await use(bench, ESCORT)
+    bench.lane.barrier._on_outcome = lambda outcome, _, attempt: (
+        bench.services.judge.not_taken(attempt or "") if outcome is Effect.NOT_TAKEN else None
+    )
+    await bench.present(holder(bench, "staff"))
+    bench.timers.advance(6)
+    await bench.present(holder(bench, "contractor"))
+    assert await bench.reasons() == ["granted", Reason.ESCORT_MISSING]
 
 
 # A second factor.
@@ -239,8 +357,12 @@ class FakeFactor:
         return self.answer
 
 
+def with_two_factors(policy: str) -> str:
+    return policy.replace("[zones.lobby]\n", "[zones.lobby]\nfactors = 2\nsecond_factor_s = 7\n")
+
+
 async def with_factor(bench: Bench, answer: bool | Exception) -> FakeFactor:
-    await use(bench, POLICY.replace("[zones.lobby]\n", "[zones.lobby]\nfactors = 2\nsecond_factor_s = 7\n"))
+    await use(bench, with_two_factors(POLICY))
     device = FakeFactor(answer)
     factor: Supervised[Any] = Supervised(
         device, "factor.hall", clock=bench.clock, backoff=Backoff(1, 30, Random(1)), report=lambda name, up, why: None
@@ -281,6 +403,21 @@ async def test_a_zone_that_wants_a_second_factor_refuses_where_there_is_no_devic
     assert await bench.reasons() == [Reason.SECOND_FACTOR_MISSING]
 
 
+async def test_a_lockdown_raised_while_the_terminal_looks_counts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = await with_factor(bench, True)
+    await use(bench, with_two_factors(RESPONDERS))
+    await bench.lane.barrier.order(Verb.LOCKDOWN, level=1)
+
+    async def looks(*_: Any) -> bool:
+        await bench.lane.barrier.order(Verb.LOCKDOWN, level=3)
+        return True
+
+    monkeypatch.setattr(device, "confirm", looks)
+    await bench.present(holder(bench, "duty"))
+    assert await bench.reasons() == [Reason.LOCKDOWN]
+    assert not bench.hardware.pulses
+
+
 # Time, lockdown, lists.
 
 
@@ -305,9 +442,6 @@ async def test_a_decision_near_the_edge_of_the_hours_says_so(bench: Bench) -> No
     await bench.present(holder(bench))
     assert await notes(bench) == ["near_edge"]
     assert (await bench.records())[-2].data["clk"] == {"q": "synced", "err_ms": 90_000}
-
-
-RESPONDERS = POLICY + '[zones.lobby.responders]\ncard_types = ["duty"]\nup_to_level = 2\n'
 
 
 @pytest.mark.parametrize(("level", "outcome"), [(2, "granted"), (3, Reason.LOCKDOWN)])
@@ -353,6 +487,19 @@ async def test_a_lost_phone_is_refused_by_the_deny_list_and_no_event_says_which(
     assert await bench.reasons() == [Reason.DENIED_LIST, "granted"]
     everything = b"".join(event.raw for event in await bench.records())
     assert entry.hex().encode() not in everything
+
+
+async def test_a_phone_that_is_reported_lost_while_its_holder_waits_does_not_pass(bench: Bench) -> None:
+    key = await signed(bench, lambda public: Signers(deny=public))
+    await use(bench, TWO)
+    lost = holder(bench)
+    await bench.present(lost)
+    raw = denylist.build([denylist.key_entry(lost.device_key.public_key())], version=1, date=NOW, key=key)
+    await asyncio.to_thread((bench.folder / "trust" / denylist.FILE).write_bytes, raw)
+    await bench.trust.reload()
+    await bench.present(holder(bench))
+    assert await bench.reasons() == [Reason.DENIED_LIST, Reason.SECOND_PERSON_MISSING]
+    assert not bench.hardware.pulses
 
 
 async def test_a_visitor_enters_on_a_visit_in_its_time_and_zone(bench: Bench) -> None:
