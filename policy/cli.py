@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -86,6 +86,11 @@ def _lines(error: Exception) -> list[str]:
         return _problem_lines(error.file, error)
     if isinstance(error, UsageError):
         return [f"gwanmun policy: {error.ko}", f"gwanmun policy: {error.en}"]
+    if isinstance(error, OSError):
+        return [
+            f"gwanmun policy: {error.filename}: 쓸 수 없는 파일입니다({error.strerror})",
+            f"gwanmun policy: {error.filename}: the file cannot be used ({error.strerror})",
+        ]
     return [f"gwanmun policy: {error}"]
 
 
@@ -125,7 +130,7 @@ def _parser(more: Sequence[Callable[[Any], argparse.ArgumentParser]]) -> argpars
         help="doc_type, issuer, access_class, agency, card_type",
     )
     why.add_argument("--carrier", choices=CARRIERS, default="nfc", help="제시 방식 / way of presenting")
-    why.add_argument("--lockdown", type=int, default=0, metavar="LEVEL", help="통제 단계 / lockdown level")
+    why.add_argument("--lockdown", type=int, default=0, metavar="LEVEL", help="봉쇄 단계 / lockdown level")
     why.add_argument("--occupancy", type=int, metavar="N", help="구역 인원 / people in the zone")
     why.add_argument("--denied", action="store_true", help="차단 목록에 있음 / on the deny list")
     why.add_argument("--visit", metavar="ZONE,FROM,TO[,host]", help="방문 기록 / visit record")
@@ -322,6 +327,10 @@ def _diff(arguments: argparse.Namespace, stream: TextIO, now: Callable[[], datet
         ) from None
     if not 1 <= arguments.days <= 10 * HORIZON_DAYS:
         raise UsageError(f"--days: 1에서 {10 * HORIZON_DAYS}까지", f"--days: from 1 to {10 * HORIZON_DAYS}")
+    if start > date.max - timedelta(days=arguments.days):
+        raise UsageError(
+            f"--from {start}: 그렇게 늦은 날짜는 볼 수 없습니다", f"--from {start}: an earlier date is expected"
+        )
     try:
         found = diff(old, new, start, arguments.days)
     except DiffTooLargeError as error:

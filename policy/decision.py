@@ -307,7 +307,7 @@ RULES: tuple[Rule, ...] = (
     Rule("document_type", "문서 종류", "document type", (Reason.WRONG_DOCUMENT_TYPE,), _document_type),
     Rule("deny_list", "차단 목록", "deny list", (Reason.DENIED_LIST,), _denied_list),
     Rule("clock", "시계", "clock", (Reason.CLOCK_UNSET, Reason.CLOCK_STALE), _clock),
-    Rule("lockdown", "통제", "lockdown", (Reason.LOCKDOWN,), _lockdown),
+    Rule("lockdown", "봉쇄", "lockdown", (Reason.LOCKDOWN,), _lockdown),
     Rule("issuer", "발급기관", "issuer", (Reason.ISSUER_NOT_ACCEPTED,), _issuer),
     Rule("access_class", "출입 등급", "access class", (Reason.NO_RIGHT_ZONE,), _access_class),
     Rule("agency", "소속 기관", "agency", (Reason.AGENCY,), _agency),

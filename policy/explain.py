@@ -109,7 +109,7 @@ def _clock(walk: Walk, _: int) -> Seen:
 def _lockdown(walk: Walk, _: int) -> Seen:
     level, exempt = walk.situation.lockdown, walk.zone.responders
     if level <= 0:
-        return "통제 없음", "no lockdown"
+        return "봉쇄 없음", "no lockdown"
     upto = exempt.up_to_level if exempt else 0
     return f"{level}단계, 예외는 {upto}단계까지", f"level {level}, exemption up to level {upto}"
 

@@ -301,9 +301,9 @@ WORDING: Mapping[Reason, Wording] = {
     Reason.LOCKDOWN: Wording(
         "출입이 통제되었습니다. 안내에 따라 주세요",
         "Lockdown. Follow the instructions",
-        "통제(lockdown) 중, 예외 대상 아님",
+        "봉쇄(lockdown) 중, 예외 대상 아님",
         "Lockdown in force, and no exemption",
-        "통제 지침에 따를 것. 나가는 문은 열려 있음",
+        "봉쇄 지침에 따를 것. 나가는 문은 열려 있음",
         "Follow the lockdown plan; exits stay open",
     ),
     Reason.ISSUER_NOT_ACCEPTED: Wording(

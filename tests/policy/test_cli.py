@@ -175,3 +175,18 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.C
         run(*arguments)
     assert ended.value.code == 2
     assert "usage: gwanmun policy" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_told_in_both_languages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "nowhere.toml"
+    assert run("check", missing)[0] == cli.EXIT_USAGE
+    korean, english = capsys.readouterr().err.splitlines()
+    assert f"{missing}: 쓸 수 없는 파일입니다" in korean
+    assert f"{missing}: the file cannot be used" in english
+
+
+def test_a_comparison_that_would_go_on_past_the_calendar_is_wrong_usage(
+    document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("diff", document, document, "--from", "9999-12-30")[0] == cli.EXIT_USAGE
+    assert "9999-12-30" in capsys.readouterr().err
