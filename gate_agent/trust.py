@@ -66,10 +66,13 @@ def _fingerprint(paths: Iterator[Path]) -> tuple[tuple[str, int, int], ...]:
 
 def _directory(directory: Path) -> Iterator[Path]:
     yield directory
-    for at, path in enumerate(directory.rglob("*")):
-        if at >= MAX_FILES:
-            return
-        yield path
+    try:
+        for at, path in enumerate(directory.rglob("*")):
+            if at >= MAX_FILES:
+                return
+            yield path
+    except OSError:
+        return  # a folder that went away under the look: the next one sees what is there
 
 
 class TrustCache:
@@ -100,6 +103,8 @@ class TrustCache:
         self._policy_floor, self._on_policy, self._on_trust = policy_floor, on_policy, on_trust
         self._current: InForce | None = None
         self._seen: tuple[Any, Any] = (None, None)
+        self._reloading = asyncio.Lock()
+        """A poll and a signal may come together; what is read first must not be put in place last."""
 
     @property
     def current(self) -> InForce:
@@ -149,6 +154,10 @@ class TrustCache:
         await self._reload(trust=True, policy=True)
 
     async def _reload(self, *, trust: bool, policy: bool) -> None:
+        async with self._reloading:
+            await self._reload_alone(trust=trust, policy=policy)
+
+    async def _reload_alone(self, *, trust: bool, policy: bool) -> None:
         before = self.current
         new_trust, new_policy, deny, visits = before.trust, before.policy, before.deny, before.visits
         problems: Sequence[str] = ()

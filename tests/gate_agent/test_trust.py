@@ -201,3 +201,45 @@ def test_what_is_no_public_key_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("nonsense")
     with pytest.raises(ConfigError):
         public_key(tmp_path / "key.pem")
+
+
+async def test_a_folder_that_goes_away_under_the_look_does_not_end_the_watch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.cache.load_first()
+
+    def gone(_path: Path, _pattern: str) -> Any:
+        raise FileNotFoundError("visits")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rglob", gone)
+        await bench.cache.poll()
+    bench.policy.write_text(POLICY.replace("version = 7", "version = 8"))
+    await bench.cache.poll()
+    assert bench.cache.current.policy.version == 8
+
+
+async def test_of_two_reloads_at_once_what_was_read_last_is_in_force(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.cache.load_first()
+    disk, read = asyncio.Event(), list[int]()
+
+    async def slow_the_first_time(work: Any, *rest: Any) -> Any:
+        found = work(*rest)
+        if work == bench.cache._load_policy:
+            read.append(found.version)
+            if len(read) == 1:
+                await disk.wait()
+        return found
+
+    monkeypatch.setattr(asyncio, "to_thread", slow_the_first_time)
+    reloads = []
+    for version in (8, 9):
+        bench.policy.write_text(POLICY.replace("version = 7", f"version = {version}"))
+        reloads.append(asyncio.create_task(bench.cache.reload()))
+        for _ in range(20):
+            await asyncio.sleep(0)
+    disk.set()
+    await asyncio.gather(*reloads)
+    assert bench.cache.current.policy.version == 9
