@@ -208,7 +208,7 @@ class Agent:
         self._show_status()
 
     def reload_on(self, asked: asyncio.Event) -> None:
-        """Read rules and trust directory anew whenever `asked` is set (SIGHUP)."""
+        """Read rules, trust directory and zone keys anew whenever `asked` is set (SIGHUP)."""
 
         async def work() -> None:
             while True:
@@ -216,8 +216,21 @@ class Agent:
                 asked.clear()
                 if self._trust is not None:
                     await self._trust.reload()
+                await self._reload_zone_keys()
 
         self._spawn(work())
+
+    async def _reload_zone_keys(self) -> None:
+        """A file that cannot be used is told, and the keys in force stay."""
+        if not isinstance(self._zone_keys, FileZoneKeys):
+            return
+        try:
+            await asyncio.to_thread(self._zone_keys.reload)
+        except ConfigError as error:
+            _log.error("zone keys rejected, those in force stay: %s", error)
+            if self._journal is not None:
+                data = {"what": "zone_keys", "why": f"{error.key}: {error.expected.en}"[:MAX_WHY]}
+                self._journal.note(Kind.TRUST_REJECTED, data)
 
     async def stop(self, why: str) -> None:
         """Lanes first, then the hardware, which falls back to rest, then the last records."""

@@ -47,7 +47,7 @@ Publish = Callable[[str, bytes], Awaitable[bool]]
 
 
 class NoKeys:
-    """A gate without a key file: each zone is known to it alone, and cut off."""
+    """A gate without a key file: it remembers nobody, and is cut off from every zone."""
 
     def key(self, zone: str, period: int) -> bytes | None:  # noqa: ARG002  the port's signature
         return None

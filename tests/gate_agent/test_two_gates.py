@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -92,3 +93,23 @@ async def test_who_entered_by_one_gate_is_inside_for_the_other_until_a_guard_for
         await two.phone.by_nfc(two.nfc_port)
         await two.wait_for(Kind.LANE_OPENED)
     assert two.turnstile.pulses == 1
+
+
+@pytest.mark.skipif(executable() is None, reason="mosquitto is not installed")
+async def test_keys_of_the_days_to_come_are_taken_without_a_restart(gates: list[Site]) -> None:
+    site = gates[0]
+    path = site.folder.parent / "zone-keys.toml"
+    keys = path.read_text()
+    write_keys(path, {})
+    async with site.running() as agent:
+        while "zone_cut_off" not in (await site.guard("status"))["degraded"]:  # noqa: ASYNC110  another process
+            await asyncio.sleep(0.05)
+        path.write_text(keys)
+        agent.send_signal(signal.SIGHUP)
+        await joined(site)
+        path.write_text("[[keys]]\nzone = 7\n")
+        agent.send_signal(signal.SIGHUP)
+        rejected = await site.wait_for(Kind.TRUST_REJECTED)
+        assert rejected.data["what"] == "zone_keys"
+        assert str(path) not in str(rejected.data)
+        assert "zone_cut_off" not in (await site.guard("status"))["degraded"]
