@@ -38,6 +38,8 @@ from gate_agent.passage.states import (
 )
 from gate_agent.passage.table import TABLE
 
+FIRE_LINES = (LaneSignal.FIRE, LaneSignal.VENDOR_EMERGENCY)
+"""The building's own, and what the vendor's controller says; either holds the lane open."""
 CONTACT_GAP_S = 0.05
 """A contact that opens again sooner has bounced."""
 MAX_LEVEL = 9
@@ -294,8 +296,9 @@ class Passage:
                 self.orders = replace(self.orders, fire=True)
                 return self._apply(Input.FIRE_ON, at)
             case Word.FIRE_OFF:
-                self._fire_line = False
-                return self._apply(Input.FIRE_OFF, at)
+                # A vendor's lane has two: the building's line and the controller's own emergency input.
+                self._fire_line = any(self._conditioner.active(each) for each in FIRE_LINES)
+                return [] if self._fire_line else self._apply(Input.FIRE_OFF, at)
             case Word.RESET:
                 return list(self.order(Verb.RESET, at).happenings)
             case Word.NOT_READY | Word.READY:

@@ -628,6 +628,17 @@ def test_a_vendors_alarm_and_emergency_are_taken_as_they_come() -> None:
     assert rig.passage.state is State.LOCKED_OPEN
 
 
+def test_a_lane_with_two_fire_lines_cannot_be_reset_before_both_are_healthy() -> None:
+    rig = Rig.booted(Settings(type=LaneType.VENDOR))
+    rig.set(LaneSignal.FIRE, True)
+    rig.set(LaneSignal.VENDOR_EMERGENCY, True)
+    rig.set(LaneSignal.VENDOR_EMERGENCY, False)
+    assert rig.order(Verb.RESET) is Refusal.FIRE_ACTIVE
+    rig.set(LaneSignal.FIRE, False)
+    assert rig.order(Verb.RESET) is None
+    assert rig.state is State.SECURED
+
+
 def test_a_passage_nobody_granted_at_a_vendors_lane_is_forced_and_ends() -> None:
     rig = Rig.booted(Settings(type=LaneType.VENDOR))
     rig.set(LaneSignal.PASSED_IN, True)
