@@ -9,6 +9,7 @@ import threading
 import nfc.clf
 
 from drivers.nfc import loopback
+from drivers.nfc.ecp import Broadcasting, can_broadcast
 from drivers.nfc.isodep import FWT_MAX_S, IsoDepSession
 from drivers.nfc.threaded import ThreadedCard, ThreadedReader
 from drivers.ports import DriverError
@@ -32,6 +33,7 @@ class NfcpyReader(ThreadedReader):
     """drivers.ports.NfcReader. `path` as nfcpy has it (`tty:AMA0:pn532`, `usb:054c:06c3`), or `udp:127.0.0.1:PORT`.
 
     Raises ValueError for a path that cannot be one. `max_command` and `max_response` in bytes of a whole APDU.
+    `ecp`: call up an iPhone's ID pass (drivers.nfc.ecp) where the chip can; the others poll without.
     """
 
     def __init__(
@@ -42,13 +44,14 @@ class NfcpyReader(ThreadedReader):
         max_command: int = MAX_COMMAND,
         max_response: int = MAX_RESPONSE,
         leave_timeout: float = LEAVE_TIMEOUT_S,
+        ecp: bool = True,
     ) -> None:
         super().__init__(clock, stop_timeout=STOP_TIMEOUT_S)
         if path.split(":", maxsplit=1)[0] not in ("udp", "tty", "usb"):
             raise ValueError("NFC device: a path beginning with udp:, tty: or usb: is expected")
         self._port = loopback.parse_path(path) if path.startswith("udp") else None
         self._path = path
-        self._leave_timeout = leave_timeout
+        self._leave_timeout, self._ecp = leave_timeout, ecp
         self.max_command, self.max_response = max_command, max_response
         self._frontend = nfc.clf.ContactlessFrontend()
 
@@ -64,6 +67,8 @@ class NfcpyReader(ThreadedReader):
                 self._frontend.device = loopback.LoopbackUdp(self._port, interrupted)
             elif not self._frontend.open(self._path):
                 raise DriverError(f"no NFC reader answers at {self._path}")
+            if self._ecp and can_broadcast(self._frontend.device):
+                self._frontend.device = Broadcasting(self._frontend.device)
         except DriverError:
             raise
         except Exception as error:  # nfcpy, pyserial and libusb each have errors of their own
