@@ -9,6 +9,7 @@ import threading
 import nfc.clf
 
 from drivers.nfc import loopback
+from drivers.nfc.chipset import spare_commands
 from drivers.nfc.ecp import Broadcasting, can_broadcast
 from drivers.nfc.isodep import FWT_MAX_S, IsoDepSession
 from drivers.nfc.threaded import ThreadedCard, ThreadedReader
@@ -67,6 +68,7 @@ class NfcpyReader(ThreadedReader):
                 self._frontend.device = loopback.LoopbackUdp(self._port, interrupted)
             elif not self._frontend.open(self._path):
                 raise DriverError(f"no NFC reader answers at {self._path}")
+            spare_commands(self._frontend.device)
             if self._ecp and can_broadcast(self._frontend.device):
                 self._frontend.device = Broadcasting(self._frontend.device)
         except DriverError:
