@@ -19,6 +19,10 @@ from protocol.clock import Clock
 
 _log = logging.getLogger(__name__)
 
+RELEASE_TIMEOUT_S = 20.0
+"""Longest wait for a device to let go of a card: one frame or block of the exchange given up, and the wait for an empty field.
+A device that takes longer hangs, and is started again."""
+
 
 class CardSession(Protocol):
     """One activated card. Every method blocks and belongs to the device's thread."""
@@ -169,7 +173,8 @@ class ThreadedReader(ABC):
         """For ThreadedCard. Never raises but asyncio.CancelledError."""
         try:
             thread = self._running()
-            await thread.run(lambda: self._see_off(card, thread.interrupted))
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await thread.run(lambda: self._see_off(card, thread.interrupted))
         except ThreadStoppedError:
             pass
         except Exception:  # as in run_exchange; the next look for a card reports it
