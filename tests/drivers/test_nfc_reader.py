@@ -96,7 +96,7 @@ async def test_messages_of_any_size_travel_both_ways(lane: Lane, handover_select
     card = await lane.card()
     engagement = await engage(card, CLOCK)
     assert engagement.engagement == ENGAGEMENT
-    assert engagement.handover_select == handover_select
+    assert engagement.handover.select == handover_select
     link = await engagement.open_link()
     for size in (100, 1_000, 5_000, 20_000):
         message = bytes(index * 7 % 256 for index in range(size))
