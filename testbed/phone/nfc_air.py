@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from mdoc.apdu import INS_ENVELOPE, INS_GET_RESPONSE, INS_SELECT, MDOC_AID, Command
+from mdoc.apdu import INS_ENVELOPE, INS_GET_RESPONSE, INS_SELECT, MDOC_AID
 
 FC_HZ = 13.56e6
 FRAME_OVERHEAD = 3
@@ -83,6 +83,8 @@ PN532 = Reader("PN532", BitRate.KBIT_106, 0.0, CHIP_COMMAND_S + HOST_FRAME_BYTES
 CCID = Reader("PC/SC", BitRate.KBIT_424, 0.0015, 0.0003, 8 / 12e6)
 """USB full speed, one exchange and pcscd's hop an APDU, block chaining in the reader's firmware: estimates; without the reader
 pcscd takes 0.12 ms (io-lab 1b)."""
+CCID_POLL_S = 0.05
+"""How often the reader's firmware looks for a card: what we do ourselves; many products look more rarely, some can be set."""
 CCID_106 = Reader("PC/SC at 106", BitRate.KBIT_106, CCID.per_apdu, CCID.per_frame, CCID.per_byte)
 
 
@@ -239,12 +241,9 @@ class Step(IntEnum):
 
 def step_of(command: bytes) -> Step:
     """Which part of a presentation a command belongs to."""
-    parsed = Command.parse(command)
-    if parsed.ins in (INS_ENVELOPE, INS_GET_RESPONSE):
+    if command[1:2] in (bytes((INS_ENVELOPE,)), bytes((INS_GET_RESPONSE,))):
         return Step.TRANSFER
-    if parsed.ins == INS_SELECT and parsed.data == MDOC_AID:
-        return Step.SELECT
-    return Step.ENGAGEMENT
+    return Step.SELECT if command[1:2] == bytes((INS_SELECT,)) and MDOC_AID in command else Step.ENGAGEMENT
 
 
 def replay(exchanges: Sequence[tuple[bytes, bytes]], air: Air, phone: PhoneTimes) -> dict[Step, ExchangeTime]:

@@ -23,8 +23,10 @@ from testbed.phone.nfc_air import (
     FIELD_ON_S,
     FRAME_DELAY_S,
     FWI,
+    PN532,
     UART_BYTE_S,
     WTX_SHARE,
+    Air,
     BitRate,
     PhoneTimes,
     frame_time,
@@ -55,7 +57,8 @@ class Clockwork(Protocol):
 
 
 class Presentation:
-    """One phone in the field: its blocks, its application, and how long each takes."""
+    """One phone in the field: its blocks, its application, and how long each takes. `split` is where the time of its exchanges
+    goes, by the arithmetic of `nfc_air`."""
 
     def __init__(
         self,
@@ -73,7 +76,8 @@ class Presentation:
         self.deselected = False
         self._application, self._phone = application, phone
         self._command = self._response = b""
-        self._busy: float | None = None
+        self._processing = self._busy = 0.0
+        self._air = Air(PN532, waiting_time=self.blocks.waiting_time)
         self._gone = False
 
     def receive(self, frame: bytes) -> tuple[bytes | None, float]:
@@ -95,20 +99,19 @@ class Presentation:
                 self._gone = True
                 return None, 0.0
             self._command, self._response = step.command, response
-            self._busy = self._phone.processing(step.command, response)
+            self._processing = self._busy = self._phone.processing(step.command, response)
             return self._work(self.blocks.waiting_time)
         return self._work(self.blocks.waiting_time * WTXM) if isinstance(step, Granted) else (None, 0.0)
 
     def _work(self, granted: float) -> tuple[bytes | None, float]:
-        left = self._busy or 0.0
-        patience = granted * WTX_SHARE
+        left, patience = self._busy, granted * WTX_SHARE
         if left > patience:
             self._busy = left - patience
             self.extensions += 1
             return self.blocks.ask_for_time(), patience + CONTROLLER_S
-        self._busy = None
-        self.split.exchanges.append((self._command, self._response))
-        return self.blocks.respond(self._response), left + CONTROLLER_S
+        command, response = self._command, self._response
+        self.split.add(command, response, self._air.exchange(len(command), len(response), self._processing))
+        return self.blocks.respond(response), left + CONTROLLER_S
 
 
 class Pn532:
@@ -173,6 +176,12 @@ class Pn532:
 
     def close(self) -> None:
         self._answers.clear()
+
+    def answers(self) -> list[bytes]:
+        """What the chip has to say, taken all at once: for a real line instead of `read`."""
+        found = list(self._answers)
+        self._answers.clear()
+        return found
 
     # The chip ---------------------------------------------------------------------------------------------------------
 

@@ -67,20 +67,8 @@ def tolerant(message: bytes = MESSAGE) -> Applet:
 
 
 def strict(message: bytes = MESSAGE) -> Applet:
-    """Android's identity library: a read beyond the end is answered with the status word alone."""
-    applet = NdefApplet(message)
-    chosen: list[bytes] = []
-
-    def process(command: Command) -> Response:
-        if command.ins == INS_SELECT:
-            chosen[:] = [command.data]
-        elif command.ins == INS_READ_BINARY and command.le is not None:
-            end = 15 if chosen == [CC_FILE] else 2 + len(message)
-            if (command.p1 << 8 | command.p2) + command.le > end:
-                return Response(SW_END_OF_FILE)
-        return applet.process(command)
-
-    return process
+    """Android's identity library."""
+    return NdefApplet(message, beyond_end=False).process
 
 
 def by_the_book(refusal: int, message: bytes = MESSAGE) -> Applet:
