@@ -50,6 +50,7 @@ from mdoc.engagement import QR_SCHEME, BleOptions, DeviceEngagement, from_qr
 from mdoc.errors import MalformedError
 from mdoc.qrpass import PREFIX
 from mdoc.transcript import QrHandover
+from mdoc.type4tag import Shortcuts
 from policy.decision import RULES, Wait
 from policy.reasons import Reason
 from protocol.events import Kind
@@ -110,7 +111,7 @@ class Lane:
         self._challenge_timer: Handle | None = None
         self._transaction: asyncio.Task[None] | None = None
         self._side = Side(settings.id, settings.point, settings.direction, ports.factor)
-        self._second_tap = SecondTap()
+        self._second_tap, self._shortcuts = SecondTap(), Shortcuts()
         self._first: _First | None = None
         self._codes: OrderedDict[bytes, float] = OrderedDict()
         self._unreadable = Coalescer(1, self._report_unreadable)
@@ -327,7 +328,13 @@ class Lane:
         try:
             async with asyncio.timeout(times.nfc_engage_s):
                 # A phone that is locked is asked until it is unlocked, for as long as it stays.
-                found = await engage(card, self._services.clock, request=request, patience=times.nfc_engage_s)
+                found = await engage(
+                    card,
+                    self._services.clock,
+                    request=request,
+                    shortcuts=self._shortcuts,
+                    patience=times.nfc_engage_s,
+                )
                 attempt.stage(Stage.ENGAGE)
                 options = found.ble_options()
                 by_ble = service is not None and options is not None and options.peripheral_server_uuid is not None

@@ -30,11 +30,13 @@ from gate_agent.journal import RecordUnavailableError
 from gate_agent.passage import State
 from gate_agent.transaction import REASONS, reason_of
 from mdoc import session as mdoc_session
+from mdoc.apdu import INS_READ_BINARY
 from mdoc.engagement import BleOptions, NfcOptions, build_engagement, to_qr
 from mdoc.holder import HolderSession
 from mdoc.ndef_handover import BleCarrier, HandoverRequest, LeRole, build_handover_select
 from mdoc.request import DeviceRequest
 from mdoc.transcript import NfcHandover
+from mdoc.type4tag import PIECE
 from mdoc.verdict import Failure
 from policy.reasons import Reason
 from protocol.events import Event, Kind
@@ -177,6 +179,30 @@ async def test_a_tap_opens_and_the_card_is_released(bench: Bench) -> None:
     assert bench.hardware.pulses
     assert (await bench.records())[-2].data["carrier"] == "nfc"
     await asyncio.wait_for(card.released.wait(), 5)
+
+
+async def test_what_one_phone_did_not_take_the_next_is_not_asked_for(bench: Bench) -> None:
+    """Android's identity library reads nothing beyond the end of a file: it is tried once, not at every tap."""
+    reads: list[list[int]] = []
+    for _ in range(2):
+        card = tapped(bench, bench.world.holder())
+        answer, asked = card._answer, list[int]()
+
+        def strict(command: bytes, answer: Callable[[bytes], bytes] = answer, asked: list[int] = asked) -> bytes:
+            if command[1] != INS_READ_BINARY:
+                return answer(command)
+            asked.append(command[-1])
+            return b"\x62\x82" if command[-1] == PIECE else answer(command)
+
+        card._answer = strict
+        bench.lane.on_card(card)
+        await bench.done()
+        bench.walk()
+        reads.append(asked)
+    assert await bench.reasons() == ["granted", "granted"]
+    assert reads[0][:2] == [PIECE, 2]
+    assert reads[1][0] == 2
+    assert PIECE not in reads[1]
 
 
 async def taken_away(bench: Bench, card: Card) -> None:
