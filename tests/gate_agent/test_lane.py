@@ -45,6 +45,7 @@ from testbed.phone.faulty import altered
 from testbed.phone.nfc import PhoneApplication
 from testbed.phone.wallet import Held
 from tests.conftest import NOW
+from tests.drivers.test_nfc_hostile import hostile
 from tests.gate_agent.conftest import TIMES, Answer, Bench, World, share
 from tests.gate_agent.fakes import FakeLink, beam
 
@@ -306,6 +307,31 @@ async def test_a_second_tap_may_go_on_by_ble_and_its_card_is_released(bench: Ben
     assert await bench.reasons() == ["granted"]
     await asyncio.wait_for(second.released.wait(), 5)
     await asyncio.wait_for(link.closed.wait(), 5)
+
+
+async def test_hostile_phones_are_refused_one_by_one_and_the_next_phone_is_served(bench: Bench) -> None:
+    """Those that end at once; the others are played in modelled time under the driver's own tests."""
+    refused = 0
+    for answer, reason, _ in hostile().values():
+        if reason is not Reason.MALFORMED:
+            continue
+
+        def given(command: bytes, answer: Callable[[bytes], bytes | None] = answer) -> bytes:
+            found = answer(command)
+            assert found is not None
+            return found
+
+        card = Card(given)
+        bench.lane.on_card(card)
+        await bench.done()
+        await asyncio.wait_for(card.released.wait(), 5)
+        refused += 1
+    assert refused >= 17
+    assert bench.hardware.pulses == []
+    assert set(await bench.reasons()) == {Reason.MALFORMED}
+    bench.lane.on_card(tapped(bench, bench.world.holder()))
+    await bench.done()
+    assert (await bench.reasons())[-1] == "granted"
 
 
 async def test_a_stop_between_two_taps_releases_everything(bench: Bench) -> None:
