@@ -1,8 +1,8 @@
-"""Fewer host commands per frame on the PN53x chips.
+"""Fewer host commands on the PN53x chips: per frame of an exchange, and per look into an empty field.
 
-nfcpy 1.0.4 sets the bit rate and the timeout anew before every frame: a register read, a register write and an RF configuration,
-each with a command, an acknowledgement and an answer on the serial line or on USB. Within one activation nothing of it changes.
-Here it is sent when it does.
+nfcpy 1.0.4 sets bit rate and timeout anew before every frame: a register read, a register write and an RF configuration, each
+with a command, an acknowledgement and an answer on the serial line or on USB. Within one activation nothing of it changes.
+It switches the field off twice between two looks, and asks after tags of type 1. Here a thing is sent when it changes something.
 """
 
 from __future__ import annotations
@@ -25,17 +25,59 @@ _ITEM_TIMINGS, _OTHER_TIMINGS = 0x02, (10, 11)
 
 def spare_commands(device: Any) -> None:
     """Change an open PN53x `device` of nfcpy; any other stays as it is."""
-    if isinstance(device, nfc.clf.pn53x.Device):
-        device.send_cmd_recv_rsp = _Sparing(device).exchange
+    if not isinstance(device, nfc.clf.pn53x.Device):
+        return
+    device.chipset.rf_configuration = _Timings(device.chipset).configure
+    device.send_cmd_recv_rsp = _Sparing(device).exchange
+    look = _Look(device)
+    device.sense_tta, device.mute = look.sense, look.mute
+
+
+class _Timings:
+    """Remembers the chip's timeouts: they stay until they are set to others."""
+
+    def __init__(self, chipset: Any) -> None:
+        self._in_full = chipset.rf_configuration
+        self._known: bytes | None = None
+
+    def configure(self, item: int, data: bytes) -> None:
+        if item != _ITEM_TIMINGS:
+            self._in_full(item, data)
+        elif bytes(data) != self._known:
+            self._known = None
+            self._in_full(item, data)
+            self._known = bytes(data)
+
+
+class _Look:
+    """One look into the field, for cards of type A that are none of types 1 and 2."""
+
+    def __init__(self, device: Any) -> None:
+        self._chipset, self._switch_off = device.chipset, device.mute
+        self._off = False
+
+    def sense(self, target: nfc.clf.RemoteTarget) -> nfc.clf.RemoteTarget | None:
+        """Field on, one target, its UID as it comes. Raises OSError (device), ValueError or IndexError for a broken answer."""
+        if target.brty != "106A":
+            raise nfc.clf.UnsupportedTargetError("type A at 106 kbit/s is expected")
+        self._off = False
+        found = self._chipset.in_list_passive_target(1, 0, b"")
+        if found is None:
+            return None
+        return nfc.clf.RemoteTarget("106A", sens_res=found[1::-1], sel_res=found[2:3], sdd_res=found[4:])
+
+    def mute(self) -> None:
+        if not self._off:
+            self._switch_off()
+            self._off = True
 
 
 class _Sparing:
-    """Remembers for which target and timeout the chip is set up."""
+    """Remembers for which target the chip is set up."""
 
     def __init__(self, device: Any) -> None:
         self._device, self._in_full = device, device.send_cmd_recv_rsp
         self._target: nfc.clf.RemoteTarget | None = None
-        self._timeout_index = 0
 
     def exchange(self, target: nfc.clf.RemoteTarget, data: bytearray | None, timeout: float) -> bytearray:
         """One frame out, one back. Raises nfc.clf.CommunicationError, or OSError (device)."""
@@ -44,11 +86,10 @@ class _Sparing:
         if not known:
             answer = self._in_full(target, data, timeout)
         else:
-            if index != self._timeout_index:
-                self._device.chipset.rf_configuration(_ITEM_TIMINGS, bytes((*_OTHER_TIMINGS, index)))
+            self._device.chipset.rf_configuration(_ITEM_TIMINGS, bytes((*_OTHER_TIMINGS, index)))
             answer = self._through(bytearray(data or b""), 1e-4 * 2 ** (index - 1))
         if target.sel_res and target.sel_res[0] & ISO_DEP:
-            self._target, self._timeout_index = target, index
+            self._target = target
         return bytearray(answer)
 
     def _through(self, data: bytearray, timeout: float) -> bytearray:

@@ -131,7 +131,7 @@ class Pn532:
         self._answers: deque[bytes] = deque()
         self.timeout = 0.1
         self._tries = 1
-        self._field = False
+        self.field = False
         self._presentation: Presentation | None = None
         self._from = 0.0
         self.raw_frames: list[bytes] = []
@@ -209,7 +209,7 @@ class Pn532:
 
     def _configure(self, item: int, data: bytes) -> None:
         if item == RF_FIELD and not data[0] & 1:
-            self._field = False
+            self.field = False
         elif item == RF_TIMINGS:
             self.timeout = 0.0001 * 2 ** (data[2] - 1) if data[2] else 1.0
         elif item == RF_RETRIES:
@@ -221,8 +221,8 @@ class Pn532:
         return presentation is not None and not presentation.deselected and self._clock.monotonic() >= self._from
 
     def _switch_on(self) -> None:
-        if not self._field:
-            self._field = True
+        if not self.field:
+            self.field = True
             self._clock.advance(FIELD_ON_S)
 
     def _list_target(self) -> bytes:

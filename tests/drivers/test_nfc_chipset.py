@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 from typing import Any
 
 import nfc.clf
@@ -11,11 +12,24 @@ import pytest
 from nfc.clf import pn532
 
 from drivers.nfc.chipset import spare_commands, timeout_index
+from drivers.nfc.ecp import Broadcasting
 from drivers.nfc.loopback import LoopbackUdp
-from testbed.phone.nfc_chip import IN_COMMUNICATE_THRU, READ_REGISTER, RF_CONFIGURATION, WRITE_REGISTER, Pn532
+from testbed.phone.nfc_air import TYPICAL
+from testbed.phone.nfc_chip import (
+    IN_COMMUNICATE_THRU,
+    IN_LIST_PASSIVE_TARGET,
+    READ_REGISTER,
+    RF_CONFIGURATION,
+    WRITE_REGISTER,
+    Pn532,
+    Presentation,
+)
 from testbed.phone.nfc_time import ModelClock
 
 IN_FULL = {READ_REGISTER: 1, WRITE_REGISTER: 1, RF_CONFIGURATION: 1, IN_COMMUNICATE_THRU: 1}
+
+ANEW = {READ_REGISTER: 1, WRITE_REGISTER: 1, IN_COMMUNICATE_THRU: 1}
+"""The timeout is still the same."""
 
 
 class Answering(Pn532):
@@ -75,7 +89,7 @@ def test_the_next_card_is_set_up_anew(chip: Answering, device: Any) -> None:
     exchange(device, target())
     chip.commands.clear()
     exchange(device, target())
-    assert chip.commands == IN_FULL
+    assert chip.commands == ANEW
 
 
 @pytest.mark.parametrize(
@@ -97,7 +111,7 @@ def test_an_error_is_what_nfcpy_makes_of_it_and_the_chip_is_set_up_anew(
     chip.status = 0
     chip.commands.clear()
     exchange(device, card)
-    assert chip.commands == IN_FULL
+    assert chip.commands == ANEW
 
 
 def test_a_chip_that_says_nothing_is_a_device_that_is_gone(chip: Answering, device: Any) -> None:
@@ -113,13 +127,61 @@ def test_tags_that_nfcpy_treats_in_its_own_way_are_left_to_it(chip: Answering, d
     exchange(device, tag)
     chip.commands.clear()
     exchange(device, tag)
-    assert chip.commands == IN_FULL
+    assert chip.commands == ANEW
 
 
 @pytest.mark.parametrize("timeout", [0.00005, 0.0001, 0.000101, 0.0048, 0.08, 0.1, 0.31, 1.0, 3.2, 4.949])
 def test_the_timeout_is_the_one_that_nfcpy_chooses(chip: Answering, device: Any, timeout: float) -> None:
     exchange(device, target(), timeout)  # by nfcpy's own hand
     assert chip.timeout == pytest.approx(1e-4 * 2 ** (timeout_index(timeout) - 1))
+
+
+def look(device: Any) -> nfc.clf.RemoteTarget | None:
+    frontend = nfc.clf.ContactlessFrontend()
+    frontend.device = device
+    return frontend.sense(nfc.clf.RemoteTarget("106A"), iterations=1)
+
+
+def test_a_look_into_an_empty_field_is_one_list_and_the_field_off(chip: Answering, device: Any) -> None:
+    look(device)
+    chip.commands.clear()
+    for _ in range(5):
+        assert look(device) is None
+    assert chip.commands == {IN_LIST_PASSIVE_TARGET: 5, RF_CONFIGURATION: 5}
+
+
+def test_with_the_frame_for_iphones_it_is_two_more(chip: Answering, device: Any) -> None:
+    broadcasting = Broadcasting(device)
+    look(broadcasting)
+    chip.commands.clear()
+    for _ in range(5):
+        assert look(broadcasting) is None
+    assert chip.commands == {IN_LIST_PASSIVE_TARGET: 5, RF_CONFIGURATION: 5, WRITE_REGISTER: 5, IN_COMMUNICATE_THRU: 5}
+
+
+def test_a_card_is_found_as_nfcpy_finds_it(chip: Answering, device: Any) -> None:
+    phone = Presentation(lambda _: b"\x90\x00", TYPICAL.phone(random.Random(1)), uid=b"\x08\x01\x02\x03")
+    chip.present(phone)
+    plain = pn532.Device(pn532.Chipset(chip, logger=pn532.log), logger=pn532.log)
+    theirs, ours = look(plain), look(device)
+    assert theirs is not None
+    assert ours is not None
+    assert bytes(ours.sdd_res) == bytes(theirs.sdd_res) == phone.uid
+    assert (ours.sens_res, ours.sel_res) == (theirs.sens_res, theirs.sel_res)
+
+
+def test_the_field_is_switched_off_again_after_a_card(chip: Answering, device: Any) -> None:
+    chip.present(Presentation(lambda _: b"\x90\x00", TYPICAL.phone(random.Random(1))))
+    assert look(device) is not None
+    assert chip.field
+    chip.present(None)
+    assert look(device) is None
+    assert not chip.field
+
+
+def test_only_type_a_is_looked_for(device: Any) -> None:
+    with pytest.raises(nfc.clf.UnsupportedTargetError):
+        device.sense_tta(nfc.clf.RemoteTarget("212A"))
 
 
 def test_other_devices_stay_as_they_are() -> None:

@@ -70,7 +70,7 @@ def test_the_field_is_not_looked_into_more_often_than_that_needs(byte_s: float) 
 
 
 def test_a_chip_slower_than_the_period_is_looked_at_without_a_pause() -> None:
-    chip, _, begin = polling(0.0005, end=10.0)
+    chip, _, begin = polling(0.001, end=10.0)
     assert chip.commands[IN_LIST_PASSIVE_TARGET] < (10.0 - begin) / POLL_PERIOD_S / 2
 
 
