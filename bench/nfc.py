@@ -13,7 +13,6 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -41,8 +40,8 @@ from testbed.authority import DOC_TYPE, NAME_SPACE, Authority, canary_person
 from testbed.phone.nfc import PhoneApplication
 from testbed.phone.nfc_air import CCID, CCID_POLL_S, TYPICAL, Air, ExchangeTime, Step
 from testbed.phone.nfc_chip import ChipReader, Pn532, Presentation
-from testbed.phone.nfc_delay import DelayedCard, Split, Stopwatch
-from testbed.phone.nfc_time import START, ModelClock, ModelLoop
+from testbed.phone.nfc_delay import DelayedPhone, DelayedReader, Split, Stopwatch
+from testbed.phone.nfc_time import START, ModelClock
 from testbed.phone.phone import NFC_LIMITS, Phone
 from testbed.phone.wallet import Held, Wallet
 
@@ -166,24 +165,35 @@ async def _chip_taps(gate: Gate, source: random.Random) -> list[Tap]:
     return found
 
 
+async def _card_taps(gate: Gate, source: random.Random) -> list[Tap]:
+    air, clock, stopwatch, found = Air(CCID), ModelClock(), Stopwatch(time.perf_counter), list[Tap]()
+    reader = DelayedReader(clock)
+    await reader.start()
+    try:
+        cards = reader.cards()
+        for _ in range(TAPS):
+            phone = DelayedPhone(gate.phone(), air, TYPICAL.phone(source), clock.advance, stopwatch)
+            stopwatch.seconds, begin = 0.0, clock.monotonic()
+            reader.present(phone)
+            card = await anext(cards)
+            await gate.serve(card, clock)
+            stopwatch.stop()
+            waiting = source.uniform(0.0, CCID_POLL_S)
+            found.append(Tap(waiting, clock.monotonic() - begin, phone.split, stopwatch.seconds))
+            await card.release()
+    finally:
+        await reader.stop()
+    return found
+
+
 def chip_taps(gate: Gate, source: random.Random) -> list[Tap]:
     """At 106 kbit/s: reader thread, nfcpy, one PN532."""
     return asyncio.run(_chip_taps(gate, source))
 
 
 def card_taps(gate: Gate, source: random.Random) -> list[Tap]:
-    """At 424 kbit/s: a PC/SC reader, which does blocks and activation itself."""
-    air, found = Air(CCID), list[Tap]()
-    for _ in range(TAPS):
-        clock, stopwatch = ModelClock(), Stopwatch(time.perf_counter)
-        card = DelayedCard(gate.phone(), air, TYPICAL.phone(source), clock, stopwatch=stopwatch)
-        with closing(ModelLoop(clock)) as loop:
-            stopwatch.start()
-            loop.run_until_complete(gate.serve(card, clock))
-            stopwatch.stop()
-        waiting = source.uniform(0.0, CCID_POLL_S)
-        found.append(Tap(waiting, clock.monotonic() + air.activation().total, card.split, stopwatch.seconds))
-    return found
+    """At 424 kbit/s: reader thread and whole APDUs."""
+    return asyncio.run(_card_taps(gate, source))
 
 
 def split(name: str, taps: Sequence[Tap]) -> list[Row]:

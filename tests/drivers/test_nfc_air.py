@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
@@ -32,8 +29,8 @@ from testbed.phone.nfc_air import (
     step_of,
 )
 from testbed.phone.nfc_chip import IN_COMMUNICATE_THRU, ChipReader, Pn532, Presentation
-from testbed.phone.nfc_delay import DelayedCard
-from testbed.phone.nfc_time import ModelClock, ModelLoop
+from testbed.phone.nfc_delay import DelayedPhone, DelayedReader, Stopwatch
+from testbed.phone.nfc_time import ModelClock
 
 STEADY = PhoneModel(apdu=Lognormal(0.010, 0.0), byte=0.0, answer=Lognormal(0.040, 0.0), device=Lognormal(1.0, 0.0))
 SIZES = [(5, 2), (253, 253), (254, 254), (900, 2_100), (5_000, 5_000)]
@@ -190,46 +187,57 @@ async def test_release_deselects() -> None:
     assert bench.presentation.deselected
 
 
-# In modelled time -----------------------------------------------------------------------------------------------------
+# Whole APDUs ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def clock() -> ModelClock:
-    return ModelClock()
-
-
-@pytest.fixture
-def loop(clock: ModelClock) -> Iterator[ModelLoop]:
-    with closing(ModelLoop(clock)) as loop:
-        yield loop
-
-
-def test_an_hour_passes_at_once_on_the_modelled_loop(clock: ModelClock, loop: ModelLoop) -> None:
-    loop.run_until_complete(asyncio.sleep(3_600))
-    assert clock.monotonic() == pytest.approx(3_600)
-
-
-def test_a_delayed_card_answers_after_the_time_of_the_air(clock: ModelClock, loop: ModelLoop) -> None:
+async def test_a_phone_answers_after_the_time_of_the_air() -> None:
+    clock = ModelClock()
     applet = EnvelopeApplet(lambda message: message[::-1])
-    card = DelayedCard(lambda raw: applet.process(Command.parse(raw)).encode(), Air(CCID), steady(), clock)
+    phone = DelayedPhone(lambda raw: applet.process(Command.parse(raw)).encode(), Air(CCID), steady(), clock.advance)
+    reader = DelayedReader(clock)
+    await reader.start()
+    reader.present(phone)
+    card = await anext(reader.cards())
+    assert card.present_since == pytest.approx(Air(CCID).activation().total)
+    link = NfcLink(card, clock, max_command=65_535, max_response=65_536)
+    await link.send(bytes(900))
+    assert await link.receive(5.0) == bytes(900)
+    assert link.last_byte_at == clock.monotonic()
+    assert clock.monotonic() - card.present_since == pytest.approx(phone.split.total.total)
+    assert phone.split.parts[Step.TRANSFER].phone == pytest.approx(0.050)
+    await link.close()
+    assert phone.gone
+    await reader.stop()
 
-    async def talk() -> bytes:
-        link = NfcLink(card, clock, max_command=65_535, max_response=65_536)
-        await link.send(bytes(900))
-        answer = await link.receive(1.0)
-        assert link.last_byte_at == clock.monotonic()
-        return answer
 
-    assert loop.run_until_complete(talk()) == bytes(900)
-    assert clock.monotonic() == pytest.approx(card.split.total.total)
-    assert card.split.parts[Step.TRANSFER].phone == pytest.approx(0.050)
+async def test_a_phone_may_leave_and_the_next_is_served() -> None:
+    clock = ModelClock()
+    reader = DelayedReader(clock)
+    await reader.start()
+    cards = reader.cards()
+    for application, lost in ((lambda _: None, True), (lambda _: b"\x90\x00", False)):
+        reader.present(DelayedPhone(application, Air(CCID), steady(), clock.advance))
+        card = await anext(cards)
+        if lost:
+            with pytest.raises(LinkLostError):
+                await card.transceive(b"\x00\xa4\x04\x00")
+        else:
+            assert await card.transceive(b"\x00\xa4\x04\x00") == b"\x90\x00"
+        await card.release()
+    await reader.stop()
 
 
-def test_a_delayed_phone_may_leave(clock: ModelClock, loop: ModelLoop) -> None:
-    card = DelayedCard(lambda _: None, Air(CCID), steady(), clock)
-    for _ in range(2):
-        with pytest.raises(LinkLostError):
-            loop.run_until_complete(card.transceive(b"\x00\xa4\x04\x00"))
+def test_a_stopwatch_stands_while_the_phone_works() -> None:
+    clock = ModelClock()
+    stopwatch = Stopwatch(clock.monotonic)
+    phone = DelayedPhone(lambda _: b"\x90\x00", Air(CCID), steady(), clock.advance, stopwatch)
+    stopwatch.start()
+    clock.advance(1.0)
+    phone.activate()
+    phone.transceive(b"\x00\xa4\x04\x00")
+    clock.advance(2.0)
+    stopwatch.stop()
+    assert stopwatch.seconds == pytest.approx(3.0)
 
 
 def test_a_turnaround_is_never_shorter_than_the_standard_allows() -> None:
