@@ -30,7 +30,8 @@ from mdoc.negotiated_handover import TE, TP
 from mdoc.type4tag import NDEF_AID
 from policy.reasons import Reason
 from testbed.phone.nfc import NDEF_FILE, NegotiatedNdefApplet, PhoneApplication
-from testbed.phone.nfc_time import ModelClock, ModelLoop
+from testbed.phone.nfc_time import ModelClock
+from tests.model_loop import ModelLoop
 
 EXCHANGE_S = 0.02
 CONSENT_S = 20.0
