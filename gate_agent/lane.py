@@ -334,6 +334,7 @@ class Lane:
                     request=request,
                     shortcuts=self._shortcuts,
                     patience=times.nfc_engage_s,
+                    on_not_ready=lambda: self.display.stand(messages.UNLOCK),
                 )
                 attempt.stage(Stage.ENGAGE)
                 options = found.ble_options()

@@ -7,7 +7,7 @@ Runs the sans-I/O exchanges of `mdoc.negotiated_handover` and `mdoc.apdu` over a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 from uuid import UUID
@@ -186,8 +186,10 @@ async def engage(
     request: HandoverRequest | None = None,
     shortcuts: Shortcuts | None = None,
     patience: float = LOCKED_PATIENCE_S,
+    on_not_ready: Callable[[], None] = lambda: None,
 ) -> NfcEngagement:
-    """Read the engagement of the phone in the field. A locked phone is asked again for `patience` seconds.
+    """Read the engagement of the phone in the field. A locked phone is asked again for `patience` seconds;
+    `on_not_ready` is called each time, so that a sign may say what to do.
 
     `request` is what we offer to a phone that negotiates; None takes static handover only. Raises PhoneNotReadyError,
     LinkProtocolError (malformed or refused), LinkLostError, LinkTimeoutError. The caller releases the card.
@@ -202,6 +204,7 @@ async def engage(
                 except NotReadyError as error:
                     if clock.monotonic() >= give_up:
                         raise PhoneNotReadyError(str(error)) from error
+                    on_not_ready()
                     await asyncio.sleep(LOCKED_PAUSE_S)
     except MalformedError as error:
         raise LinkProtocolError(str(error)) from error

@@ -24,6 +24,7 @@ from drivers.ports import (
     LinkLostError,
     LinkProtocolError,
     LinkTimeoutError,
+    Message,
 )
 from gate_agent import messages
 from gate_agent.journal import RecordUnavailableError
@@ -439,11 +440,11 @@ async def test_of_what_a_static_handover_offers_the_lane_takes_what_the_site_pre
 async def test_a_locked_phone_is_asked_until_it_is_unlocked(bench: Bench) -> None:
     card = tapped(bench, bench.world.holder())
     answer = card._answer
-    tries: list[bytes] = []
+    signs: list[Message] = []
 
     def locked(command: bytes) -> bytes:
-        if len(tries) < 3:
-            tries.append(command)
+        if len(signs) < 3:
+            signs.append(bench.lane.display.standing)
             return b"\x6a\x82"
         return answer(command)
 
@@ -451,6 +452,7 @@ async def test_a_locked_phone_is_asked_until_it_is_unlocked(bench: Bench) -> Non
     bench.lane.on_card(card)
     await bench.done()
     assert await bench.reasons() == ["granted"]
+    assert signs == [messages.IDLE, messages.UNLOCK, messages.UNLOCK]
 
 
 # Refused: each with one reason.
