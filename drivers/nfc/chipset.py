@@ -1,4 +1,4 @@
-"""Fewer host commands on the PN53x chips: per frame of an exchange, and per look into an empty field.
+"""Fewer host commands on PN532 and PN533: per frame of an exchange, and per look into an empty field.
 
 nfcpy 1.0.4 sets bit rate and timeout anew before every frame: a register read, a register write and an RF configuration, each
 with a command, an acknowledgement and an answer on the serial line or on USB. Within one activation nothing of it changes.
@@ -12,6 +12,7 @@ from typing import Any
 
 import nfc.clf
 import nfc.clf.pn53x
+from nfc.clf import pn532, pn533
 
 NO_ANSWER = 0x01
 """Chip status: the card did not answer in time (PN532 user manual 7.1)."""
@@ -24,8 +25,11 @@ _ITEM_TIMINGS, _OTHER_TIMINGS = 0x02, (10, 11)
 
 
 def spare_commands(device: Any) -> None:
-    """Change an open PN53x `device` of nfcpy; any other stays as it is."""
-    if not isinstance(device, nfc.clf.pn53x.Device):
+    """Change an open PN532 or PN533 `device` of nfcpy (also in an ACR122U); any other stays as it is.
+
+    Their elder relations need work-arounds of nfcpy's that set the chip back (RC-S956).
+    """
+    if not isinstance(device, (pn532.Device, pn533.Device)):
         return
     device.chipset.rf_configuration = _Timings(device.chipset).configure
     device.send_cmd_recv_rsp = _Sparing(device).exchange

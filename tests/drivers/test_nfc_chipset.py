@@ -9,7 +9,7 @@ from typing import Any
 import nfc.clf
 import nfc.clf.pn53x
 import pytest
-from nfc.clf import pn532
+from nfc.clf import pn531, pn532, rcs956
 
 from drivers.nfc.chipset import spare_commands, timeout_index
 from drivers.nfc.ecp import Broadcasting
@@ -189,6 +189,6 @@ def test_other_devices_stay_as_they_are() -> None:
         def __init__(self) -> None:
             """No socket is needed."""
 
-    device = Device()
-    spare_commands(device)
-    assert "send_cmd_recv_rsp" not in vars(device)
+    for device in (Device(), rcs956.Device.__new__(rcs956.Device), pn531.Device.__new__(pn531.Device)):
+        spare_commands(device)
+        assert "send_cmd_recv_rsp" not in vars(device)
