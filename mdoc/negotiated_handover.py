@@ -143,13 +143,14 @@ def agreed(select: HandoverSelect, request: HandoverRequest) -> HandoverSelect:
     """`select` as it is to be understood after `request`: only carriers that were offered, BLE in a role that fits ours,
     with our UUID where the phone names none, as Apple's does. Raises HandoverError when nothing of it was offered.
     """
+    nfc = select.nfc if request.nfc is not None else None
     ble = None
     if select.ble is not None and request.ble is not None:
-        if select.ble.role not in _MAY_ANSWER[request.ble.role]:
+        if select.ble.role in _MAY_ANSWER[request.ble.role]:
+            role = _narrowed(select.ble.role, request.ble.role)
+            ble = BleCarrier(role, select.ble.uuid or request.ble.uuid, select.ble.address, select.ble.address_random)
+        elif nfc is None:
             raise HandoverError("BLE carrier: the phone's role does not fit the reader's")
-        role = _narrowed(select.ble.role, request.ble.role)
-        ble = BleCarrier(role, select.ble.uuid or request.ble.uuid, select.ble.address, select.ble.address_random)
-    nfc = select.nfc if request.nfc is not None else None
     if ble is None and nfc is None:
         raise HandoverError("the phone chose nothing that the request offered")
     return replace(select, ble=ble, nfc=nfc)

@@ -245,6 +245,13 @@ def test_a_phone_may_name_its_own_uuid() -> None:
     assert agreed(select, REQUEST).ble == BleCarrier(LeRole.CENTRAL, OTHER_UUID)
 
 
+def test_a_role_that_does_not_fit_leaves_the_other_carrier() -> None:
+    request = build_handover_request(ble=BleCarrier(LeRole.CENTRAL, SERVICE_UUID), nfc=NFC)
+    select = HandoverSelect.parse(build_handover_select(ENGAGEMENT, ble=BleCarrier(LeRole.CENTRAL), nfc=NFC))
+    found = agreed(select, request)
+    assert (found.ble, found.nfc) == (None, NFC)
+
+
 def test_a_carrier_that_was_not_offered_cannot_be_chosen() -> None:
     ble_only, nfc_only = build_handover_request(ble=BOTH), build_handover_request(nfc=NFC)
     select = HandoverSelect.parse(build_handover_select(ENGAGEMENT, ble=BleCarrier(LeRole.CENTRAL), nfc=NFC))
