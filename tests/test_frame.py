@@ -16,7 +16,13 @@ from gwanmun import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PRODUCT = ("mdoc", "policy", "protocol", "drivers", "gate_agent", "controller")
-LOCKS = ("requirements.lock", "requirements-build.lock", "deploy/gate.lock", "deploy/controller.lock", "deploy/pcsc.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-build.lock",
+    "deploy/gate.lock",
+    "deploy/controller.lock",
+    "deploy/pcsc.lock",
+)
 TARGETS = {"demo", "test", "test-all", "lint", "bench", "fresh-check", "lock", "clean"}
 FORBIDDEN = re.compile(r"\b(demo|scripted|pytest|testbed)\b", re.IGNORECASE)
 ALLOWED: frozenset[tuple[str, str]] = frozenset()
