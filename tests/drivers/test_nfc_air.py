@@ -11,6 +11,7 @@ from drivers.ports import LinkLostError, NfcCard
 from mdoc.apdu import MDOC_AID, Command, EnvelopeApplet
 from testbed.phone.nfc_air import (
     CCID,
+    CCID_106,
     CONTROLLER_S,
     FRAME_DELAY_S,
     FWI,
@@ -109,6 +110,24 @@ def test_the_phones_times_are_spread_as_said_and_the_same_for_the_same_seed() ->
     assert draws[1_000] == pytest.approx(TYPICAL.apdu.median, rel=0.05)
     assert draws[1_900] == pytest.approx(TYPICAL.apdu.median * 1.638, rel=0.08)
     assert TYPICAL.phone(random.Random(3)).factor == TYPICAL.phone(random.Random(3)).factor
+
+
+def test_the_estimated_phone_pays_and_transfers_as_fast_as_published() -> None:
+    """250 to 350 ms for a payment tap of 9 short APDUs (access-control 2a); 3 to 10 kB/s in APDUs of 255 bytes (korea, NFC)."""
+    source, air = random.Random(5), Air(CCID_106)
+    payments, rates = [], []
+    for _ in range(500):
+        phone = TYPICAL.phone(source)
+        reads = [(b"\x00\xb2" + bytes(18), bytes(80))] * 8
+        signature = (b"\x00\xc3" + bytes(60), bytes(60))
+        spent = replay([*reads, signature], air, phone)
+        payments.append(air.activation().total + sum(each.total for each in spent.values()))
+        chained = (b"\x10\xc3" + bytes(259), b"\x90\x00")
+        rates.append(255 / replay([chained], air, phone)[Step.TRANSFER].total)
+    payments.sort()
+    rates.sort()
+    assert 0.23 < payments[25] < payments[475] < 0.37
+    assert 3_000 < rates[25] < rates[475] < 10_000
 
 
 # Frame by frame -------------------------------------------------------------------------------------------------------
