@@ -5,10 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench import gate, lane, policy, verification
+from bench import gate, lane, nfc, policy, verification
 from bench.row import table, write
 
-SUITES = {"verification": verification.rows, "policy": policy.rows, "lane": lane.rows, "gate": gate.rows}
+SUITES = {
+    "verification": verification.rows,
+    "policy": policy.rows,
+    "lane": lane.rows,
+    "nfc": nfc.rows,
+    "gate": gate.rows,
+}
 
 
 def main(names: list[str]) -> int:

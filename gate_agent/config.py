@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivers.ports import Direction
+from drivers.ports import Carrier, Direction
 from gate_agent import passage, timekeeping
 from gate_agent.passage import Egress, LaneType
 from protocol import toml, topics
@@ -96,6 +96,8 @@ class Lane:
     pass_challenge: bool
     """The sign shows digits that a QR pass has to answer."""
     barrier: Barrier
+    prefer: Carrier = Carrier.NFC
+    """After a tap, where phone and gate can both: NFC data transfer or BLE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +195,23 @@ def _text(*keys: str) -> _Options:
     return lambda table: {key: table.text(key) for key in keys}
 
 
+def _nfc(driver: str) -> _Options:
+    """Where the reader is, what it does beyond reading, and by which way a session goes on after a tap."""
+
+    def options(table: Table) -> dict[str, str]:
+        found = {"prefer": table.choice("prefer", (Carrier.NFC.value, Carrier.BLE.value), Carrier.NFC.value)}
+        if driver == "nfcpy":
+            return found | {"path": table.text("path"), "ecp": str(table.flag("ecp", default=True))}
+        reader = str(table.whole("reader", 0, 99)) if table.is_whole("reader") else table.text("reader")
+        longest = str(table.whole("max_apdu", 261, 65_544)) if table.has("max_apdu") else ""
+        return found | {"reader": reader, "max_apdu": longest}
+
+    return options
+
+
 _DRIVERS: Mapping[str, Mapping[str, _Options]] = {
     "camera": {"opencv": _source},
-    "nfc": {"nfcpy": _text("path")},
+    "nfc": {"nfcpy": _nfc("nfcpy"), "pcsc": _nfc("pcsc")},
     "ble": {"bluez": _bluez, "bumble": _text("hci")},
     "lane": {"simulated": _socket},
     "signal": {"simulated": _socket, "log": _text()},
@@ -280,17 +296,19 @@ def _lanes(table: Table, devices: Mapping[str, Device]) -> list[Lane]:
         return where.choice(key, known)
 
     def side(where: Table, barrier: Barrier, direction: Direction) -> Lane:
+        nfc = device(where, "nfc", "nfc", required=False)
         lane = Lane(
             id=barrier.id,
             point=where.text("point"),
             direction=direction,
             camera=device(where, "camera", "camera", required=False),
-            nfc=device(where, "nfc", "nfc", required=False),
+            nfc=nfc,
             ble=device(where, "ble", "ble", required=False),
             signal=device(where, "signal", "signal", required=True) or "",
             factor=device(where, "factor", "factor", required=False),
             pass_challenge=where.flag("pass_challenge", default=False),
             barrier=barrier,
+            prefer=Carrier.NFC if nfc is None else Carrier(devices[f"nfc.{nfc}"].options["prefer"]),
         )
         if lane.camera is None and lane.nfc is None:
             raise where.error("camera", "camera나 nfc 중 하나는 있어야 합니다", "a camera or an nfc reader is expected")

@@ -27,6 +27,16 @@ def _camera(device: Device, clock: Clock) -> Startable:
     return open_camera(driver=device.driver, source=options["source"], fps=float(options["fps"]), clock=clock)
 
 
+def _nfc(device: Device, clock: Clock) -> Startable:
+    options = device.options
+    if device.driver == "pcsc":
+        longest = options["max_apdu"]
+        return open_reader(
+            driver=device.driver, reader=options["reader"], max_apdu=int(longest) if longest else None, clock=clock
+        )
+    return open_reader(driver=device.driver, path=options["path"], ecp=options["ecp"] == "True", clock=clock)
+
+
 def _lane(config: GateConfig, device: Device, clock: Clock) -> Startable:
     """Which inputs the hardware has to know follows from what stands in the lane; a device no lane names has none."""
     types = [each.passage.type for each in config.barriers if each.hardware == device.name]
@@ -36,7 +46,7 @@ def _lane(config: GateConfig, device: Device, clock: Clock) -> Startable:
 
 _OPEN: Mapping[str, Callable[[GateConfig, Device, Clock], Startable]] = {
     "camera": lambda _config, device, clock: _camera(device, clock),
-    "nfc": lambda _config, device, clock: open_reader(driver=device.driver, path=device.options["path"], clock=clock),
+    "nfc": lambda _config, device, clock: _nfc(device, clock),
     "ble": lambda _config, device, clock: _ble(device, clock),
     "lane": _lane,
     "factor": lambda _config, device, _clock: open_factor(driver=device.driver, path=device.options["path"]),

@@ -11,9 +11,11 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from uuid import UUID
 
-from drivers.nfc.link import engage
+from drivers.nfc.link import PhoneNotReadyError, engage, handover_request
 from drivers.ports import (
     BleCentral,
     Camera,
@@ -21,6 +23,7 @@ from drivers.ports import (
     CodeSeen,
     DriverError,
     Link,
+    LinkLostError,
     LinkTimeoutError,
     Message,
     NfcCard,
@@ -38,6 +41,7 @@ from gate_agent.journal import AlreadyUsedError
 from gate_agent.judge import Judged, Presented, Side, exempt, notes_of
 from gate_agent.passage import PASSAGE, RESTING, Refusal, State
 from gate_agent.services import Services
+from gate_agent.taps import SecondTap
 from gate_agent.timers import CallLater, Handle
 from gate_agent.transaction import Attempt, Opened, RefusedError, Stage, reason_of
 from gate_agent.zone import ZoneStoreError
@@ -45,7 +49,8 @@ from gate_agent.zones import Way
 from mdoc.engagement import QR_SCHEME, BleOptions, DeviceEngagement, from_qr
 from mdoc.errors import MalformedError
 from mdoc.qrpass import PREFIX
-from mdoc.transcript import NfcHandover, QrHandover
+from mdoc.transcript import QrHandover
+from mdoc.type4tag import Shortcuts
 from policy.decision import RULES, Wait
 from policy.reasons import Reason
 from protocol.events import Kind
@@ -106,6 +111,7 @@ class Lane:
         self._challenge_timer: Handle | None = None
         self._transaction: asyncio.Task[None] | None = None
         self._side = Side(settings.id, settings.point, settings.direction, ports.factor)
+        self._second_tap, self._shortcuts = SecondTap(), Shortcuts()
         self._first: _First | None = None
         self._codes: OrderedDict[bytes, float] = OrderedDict()
         self._unreadable = Coalescer(1, self._report_unreadable)
@@ -158,6 +164,8 @@ class Lane:
 
     def on_card(self, card: NfcCard) -> None:
         """A phone or card is in the NFC field. It is released in the end, whatever happens."""
+        if self._second_tap.take(card):
+            return
         taken = self._contact(
             Carrier.NFC,
             card.present_since,
@@ -202,6 +210,7 @@ class Lane:
     ) -> bool:
         """Begin an attempt. False: nothing was begun."""
         if self._transaction is not None or self.state is State.LOCKED_OPEN:
+            self._second_tap.give_up()  # a code that is still there is seen again in a second
             return False
         if code is not None:
             self._remember(code)
@@ -357,17 +366,50 @@ class Lane:
         return Opened(await self._connect(engagement.ble), engagement.raw, QrHandover())
 
     async def _engage(self, attempt: Attempt, card: NfcCard) -> Opened:
-        """Static handover read from the card, then NFC data transfer, or BLE where the phone offers only that."""
+        """Static or negotiated handover, then NFC data transfer or BLE: of what the phone offers, what the site prefers."""
+        times, ble = self._services.times, self.ports.ble
+        service = UUID(bytes=self._services.random_bytes(16), version=4) if ble is not None and ble.available else None
+        request = handover_request(card, ble=service, prefer=self.settings.prefer)
         try:
-            async with asyncio.timeout(self._services.times.nfc_engage_s):
-                found = await engage(card, self._services.clock)
+            async with asyncio.timeout(times.nfc_engage_s):
+                # A phone that is locked is asked until it is unlocked, for as long as it stays.
+                found = await engage(
+                    card,
+                    self._services.clock,
+                    request=request,
+                    shortcuts=self._shortcuts,
+                    patience=times.nfc_engage_s,
+                    on_not_ready=lambda: self.display.stand(messages.UNLOCK),
+                )
                 attempt.stage(Stage.ENGAGE)
-                link: Link | None = await found.open_link() if found.nfc is not None else None
+                options = found.ble_options()
+                by_ble = service is not None and options is not None and options.peripheral_server_uuid is not None
+                if found.nfc is not None and not (by_ble and self.settings.prefer is Carrier.BLE):
+                    link = await found.open_link()
+                    again = partial(self._tapped_again, attempt)
+                    return Opened(link, found.engagement, found.handover, again)
         except TimeoutError:
             raise LinkTimeoutError("no engagement in time") from None
-        if link is None:
-            link = await self._connect(found.ble.options() if found.ble is not None else None)
-        return Opened(link, found.engagement, NfcHandover(found.handover_select, None))
+        return Opened(await self._connect(options), found.engagement, found.handover)
+
+    async def _tapped_again(self, attempt: Attempt, seconds: float) -> Opened:
+        """The phone left with the request in hand. Raises LinkLostError when none comes back in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    self.display.stand(messages.TAP_AGAIN)
+                    card = await self._second_tap.card()
+                    opened: Opened | None = None
+                    try:
+                        opened = await self._engage(attempt, card)
+                        return opened
+                    except (LinkLostError, LinkTimeoutError, PhoneNotReadyError):
+                        continue  # held badly, or still locked: once more
+                    finally:
+                        if opened is None or opened.link.carrier is not Carrier.NFC:
+                            self._services.background.spawn(card.release())  # otherwise closing the link does it
+        except TimeoutError:
+            raise LinkLostError("the phone did not come back") from None
 
     async def _connect(self, options: BleOptions | None) -> Link:
         """BLE in mdoc peripheral server mode. Raises LinkError, DriverError or RefusedError."""

@@ -11,6 +11,8 @@ from policy.reasons import WORDING, Reason
 IDLE = Message(Light.IDLE, "모바일 공무원증을 보여 주세요", "Please present your mobile ID")
 CONNECTING = Message(Light.WAIT, "연결하고 있습니다", "Connecting")
 CONSENT = Message(Light.WAIT, "휴대전화에서 제출을 확인해 주세요", "Please confirm on your phone")
+UNLOCK = Message(Light.WAIT, "휴대전화 잠금을 풀고 신분증을 열어 주세요", "Unlock your phone and open your ID")
+TAP_AGAIN = Message(Light.WAIT, "휴대전화에서 확인한 뒤 다시 대 주세요", "Confirm on your phone, then tap again")
 PASS = Message(Light.GREEN, "통과하세요", "Please pass")
 ALARM = Message(Light.RED, "무단 출입이 감지되었습니다", "Unauthorised passage detected")
 FIRE = Message(Light.GREEN, "비상 개방: 밖으로 나가 주세요", "Emergency release: please leave the building")

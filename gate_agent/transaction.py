@@ -111,6 +111,9 @@ class Opened:
     link: Link
     engagement: bytes
     handover: Handover
+    again: Callable[[float], Awaitable[Opened]] | None = None
+    """Another channel with the same request, within so many seconds: where a phone may leave while its holder consents, and
+    come back. Raises what opening raises, and LinkLostError when nobody comes."""
 
 
 class Attempt:
@@ -171,15 +174,30 @@ class Attempt:
     async def by_session(self, open_link: Callable[[Attempt], Awaitable[Opened]]) -> Presented:
         """An mdoc session. Raises LinkError, DriverError, MdocError or RefusedError."""
         services, asked = self._services, self._services.request
-        opened = await open_link(self)
-        self._link, self.carrier = opened.link, opened.link.carrier
-        self.stage(Stage.CONNECT)
-        key = services.new_key(DeviceEngagement.parse(opened.engagement).key.curve)
         items = RequestedItems(asked.doc_type, {asked.namespace: self._elements()})
-        reader = ReaderSession(opened.engagement, opened.handover, items, services.identity, ephemeral=key)
-        await opened.link.send(reader.start())
-        self.stage(Stage.REQUEST_SENT)
-        message = await opened.link.receive(services.times.consent_timeout_s)
+        opened, patience = await open_link(self), services.times.consent_timeout_s
+        until: float | None = None
+        while True:
+            self._link, self.carrier = opened.link, opened.link.carrier
+            self.stage(Stage.CONNECT)
+            key = services.new_key(DeviceEngagement.parse(opened.engagement).key.curve)
+            reader = ReaderSession(opened.engagement, opened.handover, items, services.identity, ephemeral=key)
+            asked_at = services.clock.monotonic()
+            if until is None:
+                until = asked_at + patience
+            else:  # whoever came back late has consented already: the phone gets the time that it takes to answer
+                patience = max(until - asked_at, services.times.nfc_engage_s)
+            await opened.link.send(reader.start())
+            self.stage(Stage.REQUEST_SENT)
+            try:
+                message = await opened.link.receive(patience)
+                break
+            except LinkLostError:
+                if opened.again is None:
+                    raise
+            self._link = None
+            services.background.spawn(opened.link.close())
+            opened = await opened.again(until - services.clock.monotonic())
         self.stage(Stage.LAST_BYTE, opened.link.last_byte_at)
         self._last_message = session.build_data(status=session.Status.SESSION_TERMINATION)
         try:

@@ -7,7 +7,7 @@ The reader's side is a generator: it yields a command APDU and is sent the respo
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mdoc import limits
@@ -33,6 +33,9 @@ MAX_OBJECT = limits.MAX_MESSAGE + 5
 """One session message with its tag and longest length field."""
 MAX_ROUNDS = 2 * limits.MAX_MESSAGE // SHORT_RESPONSE_DATA
 """GET RESPONSE commands for one message: twice what a card needs that fills every short response."""
+
+SW1_WRONG_LE = 0x6C
+"""6Cxx: the command again with Le = xx, 00 meaning 256 (7816-4 5.6)."""
 
 T = TypeVar("T")
 Steps = Generator[bytes, bytes, T]
@@ -170,10 +173,19 @@ def response_data(max_response: int) -> int:
     return min(max(SHORT_RESPONSE_DATA, max_response - 2), EXTENDED_RESPONSE_DATA)
 
 
+def transmit(command: Command) -> Steps[Response]:
+    """One command, and once more with the Le that the card asks for. Raises ApduError for what is no response."""
+    response = Response.parse((yield command.encode()))
+    if response.sw >> 8 == SW1_WRONG_LE and command.le is not None:
+        again = replace(command, le=response.sw & 0xFF or SHORT_RESPONSE_DATA)
+        response = Response.parse((yield again.encode()))
+    return response
+
+
 def select(aid: bytes) -> Steps[None]:
-    """SELECT by application identifier. Raises ApduError unless the card answers 9000."""
-    response = Response.parse((yield Command(0x00, INS_SELECT, 0x04, 0x00, aid, SHORT_RESPONSE_DATA).encode()))
-    if response.sw != SW_OK:
+    """SELECT by application identifier; what the card says of itself is passed over. Raises ApduError unless it is there."""
+    response = yield from transmit(Command(0x00, INS_SELECT, 0x04, 0x00, aid, SHORT_RESPONSE_DATA))
+    if response.sw != SW_OK and not response.more:
         raise ApduError(f"SELECT: status {response.sw:04X}")
 
 
@@ -189,7 +201,7 @@ def exchange(message: bytes, *, max_command: int, max_response: int) -> Steps[by
         response = Response.parse((yield Command(CLA_CHAINING, INS_ENVELOPE, data=piece).encode()))
         if response.sw != SW_OK or response.data:
             raise ApduError(f"ENVELOPE: status {response.sw:04X} inside a chain")
-    response = Response.parse((yield Command(0x00, INS_ENVELOPE, data=pieces[-1], le=max_response).encode()))
+    response = yield from transmit(Command(0x00, INS_ENVELOPE, data=pieces[-1], le=max_response))
     received = bytearray(response.data)
     _check_progress(received)
     rounds = 0
@@ -198,7 +210,7 @@ def exchange(message: bytes, *, max_command: int, max_response: int) -> Steps[by
         if rounds > MAX_ROUNDS:
             raise ApduError("GET RESPONSE: too many rounds")
         announced = response.sw & 0xFF
-        response = Response.parse((yield Command(0x00, INS_GET_RESPONSE, le=announced or max_response).encode()))
+        response = yield from transmit(Command(0x00, INS_GET_RESPONSE, le=announced or max_response))
         if not response.data:
             raise ApduError(f"GET RESPONSE: no data, status {response.sw:04X}")
         received += response.data

@@ -246,14 +246,18 @@ def build_handover_select(engagement: bytes, *, ble: BleCarrier | None = None, n
     return _message(select, ndef.Record(_ENGAGEMENT, _ENGAGEMENT_ID, engagement), *records)
 
 
-def build_handover_request(*, ble: BleCarrier | None = None, nfc: NfcOptions | None = None) -> HandoverRequest:
-    """A Handover Request message 1.5 for the reader's side, at least one carrier. Raises HandoverError.
+def build_handover_request(
+    *, ble: BleCarrier | None = None, nfc: NfcOptions | None = None, nfc_first: bool = False
+) -> HandoverRequest:
+    """A Handover Request message 1.5 for the reader's side, at least one carrier, the preferred one first. Raises HandoverError.
 
     No `cr` record: it settles who asks first between peers, and a tag never asks (multipaz and isomdl leave it out too).
     """
     if ble is None and nfc is None:
         raise HandoverError("a handover needs a carrier")
     records = _carrier_records(ble, nfc)
+    if nfc_first:
+        records.reverse()
     carriers = [ndef.handover.AlternativeCarrierRecord("active", record.name) for record in records]
     request = ndef.Record(_HR, "", b"\x15" + b"".join(ndef.message_encoder(carriers)))
     reader = ndef.Record(_READER_ENGAGEMENT, _READER_ENGAGEMENT_ID, cbor.encode({0: "1.0"}))

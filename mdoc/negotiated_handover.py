@@ -14,12 +14,13 @@ from mdoc.errors import HandoverError, NotReadyError
 from mdoc.ndef_handover import BleCarrier, HandoverRequest, HandoverSelect, LeRole, decode_message, encode_record
 from mdoc.transcript import NfcHandover
 from mdoc.type4tag import (
-    NOT_READY_PAUSE,
-    NOT_READY_POLLS,
     NdefFile,
     Pause,
+    Shortcut,
+    Shortcuts,
     Steps,
-    open_ndef_file,
+    open_file,
+    read_first,
     read_message,
     write_message,
 )
@@ -73,22 +74,24 @@ class NfcEngagement:
         return NfcHandover(self.select.raw, self.request)
 
 
-def engage(request: HandoverRequest | None) -> Steps[NfcEngagement]:
+def engage(request: HandoverRequest | None, shortcuts: Shortcuts | None = None) -> Steps[NfcEngagement]:
     """Read the phone's engagement. `request` is what we offer in a negotiated handover; None accepts a static one only.
 
     Raises NotReadyError (locked, or no answer in the time the phone announced) or HandoverError (malformed, refused, or a
     choice that the request did not offer).
     """
-    file = yield from open_ndef_file()
-    first = yield from read_message(file, polls=NOT_READY_POLLS, pause=NOT_READY_PAUSE)
+    file, first = yield from read_first(shortcuts)
     parameters = service_parameters(first)
     if parameters is None:
         return NfcEngagement(HandoverSelect.parse(first))
     if request is None:
         raise HandoverError("negotiated handover is offered, static handover is expected")
-    status = yield from _converse(file, parameters, encode_record(TS, bytes((len(SERVICE),)) + SERVICE))
+    if file is None:
+        file = yield from open_file()
+    whole = None if shortcuts is None else shortcuts.whole
+    status = yield from _converse(file, parameters, whole, encode_record(TS, bytes((len(SERVICE),)) + SERVICE))
     _expect_success(status)
-    raw = yield from _converse(file, parameters, request.raw)
+    raw = yield from _converse(file, parameters, whole, request.raw)
     return NfcEngagement(agreed(HandoverSelect.parse(raw), request), request.raw)
 
 
@@ -108,7 +111,7 @@ def service_parameters(message: bytes) -> ServiceParameters | None:
     return found[0]
 
 
-def _converse(file: NdefFile, parameters: ServiceParameters, message: bytes) -> Steps[bytes]:
+def _converse(file: NdefFile, parameters: ServiceParameters, whole: Shortcut | None, message: bytes) -> Steps[bytes]:
     """Write a message, wait, read the answer (TNEP 5)."""
     if len(message) > parameters.max_message:
         raise HandoverError("the handover service does not take so long a message")
@@ -116,7 +119,7 @@ def _converse(file: NdefFile, parameters: ServiceParameters, message: bytes) -> 
     pause = min(max(parameters.wait, MIN_PAUSE), MAX_PAUSE)
     yield Pause(pause)
     try:
-        return (yield from read_message(file, polls=parameters.polls, pause=pause))
+        return (yield from read_message(file, polls=parameters.polls, pause=pause, whole=whole))
     except NotReadyError:
         raise NotReadyError("the phone gave no answer in the time it announced") from None
 
@@ -140,13 +143,14 @@ def agreed(select: HandoverSelect, request: HandoverRequest) -> HandoverSelect:
     """`select` as it is to be understood after `request`: only carriers that were offered, BLE in a role that fits ours,
     with our UUID where the phone names none, as Apple's does. Raises HandoverError when nothing of it was offered.
     """
+    nfc = select.nfc if request.nfc is not None else None
     ble = None
     if select.ble is not None and request.ble is not None:
-        if select.ble.role not in _MAY_ANSWER[request.ble.role]:
+        if select.ble.role in _MAY_ANSWER[request.ble.role]:
+            role = _narrowed(select.ble.role, request.ble.role)
+            ble = BleCarrier(role, select.ble.uuid or request.ble.uuid, select.ble.address, select.ble.address_random)
+        elif nfc is None:
             raise HandoverError("BLE carrier: the phone's role does not fit the reader's")
-        role = _narrowed(select.ble.role, request.ble.role)
-        ble = BleCarrier(role, select.ble.uuid or request.ble.uuid, select.ble.address, select.ble.address_random)
-    nfc = select.nfc if request.nfc is not None else None
     if ble is None and nfc is None:
         raise HandoverError("the phone chose nothing that the request offered")
     return replace(select, ble=ble, nfc=nfc)

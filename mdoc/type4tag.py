@@ -1,12 +1,15 @@
 """The NDEF file of a Type 4 Tag (NFC Forum T4T 2.0), reader's side, sans-I/O: found, read, and written where it allows it.
 
+Every command costs a phone's operating system ten milliseconds or more, so there are two short cuts (`Shortcuts`), each given
+up for a while when a phone does not take it.
+
 Generators yield a command APDU or a Pause and are sent the response APDU (b"" after a Pause).
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mdoc.apdu import (
@@ -23,6 +26,8 @@ from mdoc.errors import HandoverError, NotReadyError
 
 NDEF_AID = bytes.fromhex("D2760000850101")
 CC_FILE, CC_LENGTH = bytes.fromhex("E103"), 15
+USUAL_NDEF_FILE = bytes.fromhex("E104")
+"""What every wallet's capability container names; for other names the container is read."""
 MAX_HANDOVER = 4096
 """Bytes of a handover message: an engagement (2048 at most) and a few carriers. The fullest seen has 254."""
 PIECE = 255
@@ -31,6 +36,10 @@ MIN_COMMAND_DATA = 13
 """Bytes: the smallest MLc that a tag may give (T4T 5.1)."""
 NOT_READY_POLLS, NOT_READY_PAUSE = 40, 0.025
 """NLEN = 0 in a static file is polled this often, seconds apart: one second in all."""
+SW_END_OF_FILE = 0x6282
+"""Fewer bytes than asked for, because the file ends (7816-4 7.2.3). Some send the bytes, some only the status word."""
+SHORTCUT_REST = 100
+"""Times that a short cut is left alone after a phone did not take it."""
 
 T = TypeVar("T")
 
@@ -43,6 +52,31 @@ class Pause:
 
 
 Steps = Generator[bytes | Pause, bytes, T]
+
+
+@dataclass(slots=True)
+class Shortcut:
+    """Whether to try. Phones at one gate are much alike: what the last one refused, the next would too."""
+
+    _rest: int = 0
+
+    def due(self) -> bool:
+        self._rest = max(0, self._rest - 1)
+        return self._rest == 0
+
+    def refused(self) -> None:
+        self._rest = SHORTCUT_REST + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcuts:
+    """What one reader has learnt of phones, none of them in particular. Shared by its presentations."""
+
+    direct: Shortcut = field(default_factory=Shortcut)
+    """The NDEF file is selected by its usual name, without reading the capability container: two commands less."""
+    whole: Shortcut = field(default_factory=Shortcut)
+    """Length and message are read at once, beyond the end of the file: one command less for each message. Android's
+    identity library and what was made from it answer such a read with 6282 and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +108,49 @@ class NdefFile:
         )
 
 
-def open_ndef_file() -> Steps[NdefFile]:
-    """Select the NDEF application and its file (T4T 7.2). Raises NotReadyError (6A82: locked) or HandoverError."""
+USUAL = NdefFile(USUAL_NDEF_FILE, PIECE, 0, MAX_HANDOVER, writable=False)
+"""As far as it can be known without the capability container."""
+
+
+def select_application() -> Steps[None]:
+    """Select the NDEF application (T4T 7.2). Raises NotReadyError (6A82: locked) or HandoverError."""
     reply = yield Command(0x00, INS_SELECT, 0x04, 0x00, NDEF_AID, 256).encode()
     if _response(reply).sw == SW_NOT_FOUND:
         raise NotReadyError("the phone offers no NDEF application (locked, or not presenting)")
     _expect(reply, "NDEF application", 0)
-    _expect((yield Command(0x00, INS_SELECT, 0x00, 0x0C, CC_FILE).encode()), "capability container", 0)
+
+
+def open_file() -> Steps[NdefFile]:
+    """Read the capability container and select the NDEF file that it names. Raises HandoverError."""
+    yield from _select_file(CC_FILE, "capability container")
     file = NdefFile.parse(_expect((yield _read(0, CC_LENGTH)), "capability container", CC_LENGTH))
-    _expect((yield Command(0x00, INS_SELECT, 0x00, 0x0C, file.file_id).encode()), "NDEF file", 0)
+    yield from _select_file(file.file_id, "NDEF file")
     return file
 
 
-def read_message(file: NdefFile, *, polls: int, pause: float) -> Steps[bytes]:
+def read_first(shortcuts: Shortcuts | None) -> Steps[tuple[NdefFile | None, bytes]]:
+    """Select the application, read the first message. The file is None where its container has not been read yet.
+
+    Without `shortcuts`, or where the phone does not take one, as T4T 7.2 says. Raises NotReadyError or HandoverError.
+    """
+    if shortcuts is not None and shortcuts.direct.due():
+        yield from select_application()
+        try:
+            yield from _select_file(USUAL_NDEF_FILE, "NDEF file")
+            return None, (
+                yield from read_message(USUAL, polls=NOT_READY_POLLS, pause=NOT_READY_PAUSE, whole=shortcuts.whole)
+            )
+        except NotReadyError:
+            raise
+        except HandoverError:
+            shortcuts.direct.refused()
+    yield from select_application()
+    file = yield from open_file()
+    whole = None if shortcuts is None else shortcuts.whole
+    return file, (yield from read_message(file, polls=NOT_READY_POLLS, pause=NOT_READY_PAUSE, whole=whole))
+
+
+def read_message(file: NdefFile, *, polls: int, pause: float, whole: Shortcut | None = None) -> Steps[bytes]:
     """The message in the file. NLEN = 0 means "not ready": asked `polls` times, `pause` seconds apart, then NotReadyError.
 
     Raises HandoverError for a length over the limit, a short or a long answer.
@@ -94,14 +158,15 @@ def read_message(file: NdefFile, *, polls: int, pause: float) -> Steps[bytes]:
     for poll in range(polls):
         if poll:
             yield Pause(pause)
-        size = int.from_bytes(_expect((yield _read(0, 2)), "NDEF length", 2))
+        start = yield from _read_start(file, whole)
+        size = int.from_bytes(start[:2])
         if size:
             break
     else:
         raise NotReadyError("the NDEF file stays empty")
     if size > file.max_message:
         raise HandoverError("NDEF file: longer than the limit")
-    message = bytearray()
+    message = bytearray(start[2 : 2 + size])
     while len(message) < size:
         wanted = min(file.read_piece, size - len(message))
         response = _response((yield _read(2 + len(message), wanted)))
@@ -109,6 +174,16 @@ def read_message(file: NdefFile, *, polls: int, pause: float) -> Steps[bytes]:
             raise HandoverError(f"NDEF file: {len(response.data)} bytes, status {response.sw:04X}")
         message += response.data
     return bytes(message)
+
+
+def _read_start(file: NdefFile, whole: Shortcut | None) -> Steps[bytes]:
+    """NLEN, and of the message what came with it."""
+    if whole is not None and whole.due():
+        response = _response((yield _read(0, file.read_piece)))
+        if response.sw in (SW_OK, SW_END_OF_FILE) and 2 <= len(response.data) <= file.read_piece:
+            return response.data
+        whole.refused()
+    return _expect((yield _read(0, 2)), "NDEF length", 2)
 
 
 def write_message(file: NdefFile, message: bytes) -> Steps[None]:
@@ -128,10 +203,14 @@ def write_message(file: NdefFile, message: bytes) -> Steps[None]:
     yield from _update(0, length)
 
 
-def read_ndef_file() -> Steps[bytes]:
+def read_ndef_file(shortcuts: Shortcuts | None = None) -> Steps[bytes]:
     """Open the file and read its message, of whatever kind. Raises NotReadyError or HandoverError."""
-    file = yield from open_ndef_file()
-    return (yield from read_message(file, polls=NOT_READY_POLLS, pause=NOT_READY_PAUSE))
+    _, message = yield from read_first(shortcuts)
+    return message
+
+
+def _select_file(file_id: bytes, place: str) -> Steps[None]:
+    _expect((yield Command(0x00, INS_SELECT, 0x00, 0x0C, file_id).encode()), place, 0)
 
 
 def _read(offset: int, size: int) -> bytes:

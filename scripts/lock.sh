@@ -14,6 +14,8 @@ compile() { uv pip compile --quiet --universal --python-version 3.11 --generate-
 compile --extra gate --extra controller --extra testbed --extra dev "$@" pyproject.toml -o requirements.lock
 # Other readers, which only `make bench` installs: they drag in much that nothing else needs.
 compile --extra bench -c requirements.lock "$@" pyproject.toml -o bench/peers.lock
+# PC/SC: built from source with swig and a C compiler, by the sites and tests that want it.
+compile --extra pcsc -c requirements.lock "$@" pyproject.toml -o deploy/pcsc.lock
 # What builds the project and the one locked package that comes as source.
 printf 'editables\nhatchling\nsetuptools>=80\n' | compile "$@" - -c requirements.lock -o requirements-build.lock
 # What a gate and a controller install: subsets of requirements.lock (tests/test_frame.py holds them to it).

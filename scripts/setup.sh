@@ -12,6 +12,9 @@ if [ "${1:-}" = "--optional" ]; then optional=1; shift; fi
 have_program() { command -v "$1" >/dev/null 2>&1; }
 have_library() { ldconfig -p 2>/dev/null | grep -qF "$1 " || compgen -G "/usr/lib*/$1" >/dev/null || compgen -G "/usr/lib/*/$1" >/dev/null; }
 
+have_file() { [ -e "$1" ]; }
+python_header() { "${PYTHON:-python3}" -c 'import sysconfig; print(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo none; }
+
 missing=()
 need() { # need PACKAGE CHECK NAME
     "$2" "$3" || missing+=("$1")
@@ -29,6 +32,13 @@ for group in "$@"; do
         need systemd have_program systemd-analyze
         need dbus-daemon have_program dbus-daemon
         need chromium have_program chromium
+        need pcscd have_program pcscd
+        need vsmartcard-vpcd have_file /usr/lib/pcsc/drivers/serial/libifdvpcd.so
+        # What pyscard is built with.
+        need swig have_program swig
+        need gcc have_program gcc
+        need libpcsclite-dev have_file /usr/include/PCSC/winscard.h
+        need python3-dev have_file "$(python_header)"
         ;;
     fresh) need debootstrap have_program debootstrap ;;
     *)

@@ -16,7 +16,13 @@ from gwanmun import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PRODUCT = ("mdoc", "policy", "protocol", "drivers", "gate_agent", "controller")
-LOCKS = ("requirements.lock", "requirements-build.lock", "deploy/gate.lock", "deploy/controller.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-build.lock",
+    "deploy/gate.lock",
+    "deploy/controller.lock",
+    "deploy/pcsc.lock",
+)
 TARGETS = {"demo", "test", "test-all", "lint", "bench", "fresh-check", "lock", "clean"}
 FORBIDDEN = re.compile(r"\b(demo|scripted|pytest|testbed)\b", re.IGNORECASE)
 ALLOWED: frozenset[tuple[str, str]] = frozenset()
@@ -123,6 +129,12 @@ def test_a_lock_pins_every_package_by_hash_and_names_no_host(lock: str) -> None:
     assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host|@ ", text)
 
 
+def test_pcsc_beside_a_gate_changes_no_version() -> None:
+    gate = dict(pin.split("==") for pin in _pins("requirements.lock"))
+    pcsc = dict(pin.split("==") for pin in _pins("deploy/pcsc.lock"))
+    assert {name: version for name, version in pcsc.items() if gate.get(name, version) != version} == {}
+
+
 @pytest.mark.parametrize("lock", ["deploy/gate.lock", "deploy/controller.lock"])
 def test_what_a_site_installs_is_what_was_tested_here(lock: str) -> None:
     everything = _pins("requirements.lock")
@@ -132,7 +144,8 @@ def test_what_a_site_installs_is_what_was_tested_here(lock: str) -> None:
 def test_locks_satisfy_pyproject() -> None:
     """Every direct requirement is in the lock: a changed pyproject.toml without `make lock` fails here."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    locked = {pin.partition("==")[0] for lock in ("requirements.lock", "bench/peers.lock") for pin in _pins(lock)}
+    locks = ("requirements.lock", "bench/peers.lock", "deploy/pcsc.lock")
+    locked = {pin.partition("==")[0] for lock in locks for pin in _pins(lock)}
     wanted = [
         *project["dependencies"],
         *(entry for extra in project["optional-dependencies"].values() for entry in extra),

@@ -1,8 +1,9 @@
 """ISO-DEP reader side (ISO/IEC 14443-4) on nfcpy's block protocol: activation with its own reading of the ATS, and a guard
 around every frame.
 
-nfcpy 1.0.4 reads the frame waiting time at a fixed place (wrong without TA(1)), follows waiting time extensions and chains
-for ever, and indexes into short frames. The guard turns all of that into a bounded exchange with typed errors.
+nfcpy 1.0.4 reads the frame waiting time at a fixed place (wrong without TA(1)), repeats nothing where that time is long and
+nothing at all after a waiting time extension, follows extensions and chains for ever, and indexes into short frames. The guard
+turns all of that into a bounded exchange with typed errors.
 """
 
 from __future__ import annotations
@@ -29,11 +30,15 @@ RATS_TIMEOUT_S = 0.1
 DESELECT_TIMEOUT_S = 0.1
 EXCHANGE_LIMIT_S = 120.0
 """Longest single exchange: a holder may think about consent while the phone extends the waiting time."""
+MIN_RETRIES = 2
+"""How often a block is asked for again at least; nfcpy does so 1/FWT times, at most five."""
+SILENCE_LIMIT_S = 2.0
+"""Without an answer for so long, a card is gone, whatever retries are left."""
 MAX_FRAMES = 16_384
 """Frames in one exchange: 64 kB each way in the smallest frames is 10,000, and 120 s of extensions 2,400."""
 ISO_DEP = 0x20
 """SAK bit: the card speaks 14443-4."""
-RATS, S_DESELECT, S_WTX = 0xE0, 0xC2, 0xF2
+RATS, S_DESELECT, S_WTX, R_NAK = 0xE0, 0xC2, 0xF2, 0xB2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +77,28 @@ class _Guard:
 
     def __init__(self, frontend: nfc.ContactlessFrontend, clock: Clock, interrupted: threading.Event) -> None:
         self._frontend, self._clock, self._interrupted = frontend, clock, interrupted
-        self._end = 0.0
-        self._frames = self._bytes = 0
+        self._end = self._silent = 0.0
+        self._frames = self._bytes = self._number = 0
 
     def arm(self) -> None:
         self._end = self._clock.monotonic() + EXCHANGE_LIMIT_S
+        self._silent = 0.0
         self._frames = self._bytes = 0
 
     def exchange(self, frame: bytes, timeout: float) -> bytes:
+        """Called by nfcpy. Raises LinkError, or nfc.clf errors where nfcpy may try again."""
+        if frame[0] != S_WTX:
+            self._number = frame[0] & 1
+            return self._exchange(frame, timeout)
+        for again in range(MIN_RETRIES + 1):
+            try:
+                # The card says its last block again, be that another extension or the answer (14443-4 7.5.5.2, rule 11).
+                return self._exchange(bytes((R_NAK | self._number,)) if again else frame, timeout)
+            except (nfc.clf.TimeoutError, nfc.clf.TransmissionError):
+                continue
+        raise LinkLostError("the card stopped answering")
+
+    def _exchange(self, frame: bytes, timeout: float) -> bytes:
         left = self._end - self._clock.monotonic()
         if self._interrupted.is_set():
             raise LinkLostError("the exchange was given up")
@@ -88,7 +107,15 @@ class _Guard:
         self._frames += 1
         if self._frames > MAX_FRAMES:
             raise LinkProtocolError("too many frames in one exchange")
-        answer = self._frontend.exchange(bytearray(frame), min(timeout, FWT_MAX_S, left))
+        timeout = min(timeout, FWT_MAX_S, left)
+        try:
+            answer = self._frontend.exchange(bytearray(frame), timeout)
+        except nfc.clf.TimeoutError:
+            self._silent += timeout
+            if self._silent >= SILENCE_LIMIT_S:
+                raise LinkLostError("the card stopped answering") from None
+            raise
+        self._silent = 0.0
         if not answer:
             raise nfc.clf.TransmissionError("empty frame")
         if answer[0] & 0xFE == S_WTX:
@@ -115,6 +142,7 @@ class IsoDepSession:
         self._guard = _Guard(frontend, clock, interrupted)
         size = min(ats.frame_size, frontend.max_send_data_size)
         self._blocks: Any = nfc.tag.tt4.IsoDepInitiator(self._guard, size, ats.waiting_time)
+        self._blocks.n_retry_ack = self._blocks.n_retry_nak = max(MIN_RETRIES, self._blocks.n_retry_nak)
 
     @classmethod
     def activate(

@@ -1,21 +1,24 @@
-"""What the gate does with an NFC card: read the engagement (static handover), then carry the session by ENVELOPE.
+"""What the gate does with an NFC card: read the engagement (static or negotiated handover), then carry the session by ENVELOPE.
 
-Runs the sans-I/O exchanges of `mdoc.ndef_handover` and `mdoc.apdu` over any `drivers.ports.NfcCard`
+Runs the sans-I/O exchanges of `mdoc.negotiated_handover` and `mdoc.apdu` over any `drivers.ports.NfcCard`
 (ISO/IEC 18013-5 8.2.2.1 and 8.3.3.1.2).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
+from uuid import UUID
 
 from drivers.ports import Carrier, LinkError, LinkProtocolError, LinkTimeoutError, NfcCard
-from mdoc import apdu, limits
-from mdoc.engagement import NfcOptions
-from mdoc.errors import MalformedError
-from mdoc.ndef_handover import BleCarrier, HandoverSelect, NotReadyError, Pause, read_ndef_file
+from mdoc import apdu, limits, negotiated_handover
+from mdoc.engagement import BleOptions, DeviceEngagement, NfcOptions
+from mdoc.errors import MalformedError, NotReadyError
+from mdoc.ndef_handover import BleCarrier, HandoverRequest, LeRole, build_handover_request
+from mdoc.transcript import NfcHandover
+from mdoc.type4tag import Pause, Shortcuts
 from protocol.clock import Clock
 
 ENGAGE_TIMEOUT_S = 5.0
@@ -125,17 +128,25 @@ class NfcLink:
 
 @dataclass(frozen=True, slots=True)
 class NfcEngagement:
-    """What a tap gave. `engagement` and `handover_select` are the bytes received, for the session transcript.
+    """What a tap gave. `engagement` are the bytes received; `handover` holds both handover messages, for the transcript.
 
-    `ble` and `nfc` are the carriers offered for the session; `open_link` uses the second.
+    `ble` and `nfc` are the carriers agreed on for the session; `open_link` uses the second.
     """
 
     engagement: bytes = field(repr=False)
-    handover_select: bytes = field(repr=False)
+    handover: NfcHandover = field(repr=False)
     ble: BleCarrier | None
     nfc: NfcOptions | None
     _card: NfcCard = field(repr=False)
     _clock: Clock = field(repr=False)
+
+    def ble_options(self) -> BleOptions | None:
+        """The BLE carrier as options; from the engagement where the handover names no UUID. Raises MalformedError."""
+        if self.ble is None:
+            return None
+        if self.ble.uuid is not None:
+            return self.ble.options()
+        return DeviceEngagement.parse(self.engagement).ble
 
     async def open_link(self) -> NfcLink:
         """Select the mdoc application. Raises LinkError, also when the phone does not offer NFC data transfer."""
@@ -145,33 +156,59 @@ class NfcEngagement:
             await run(self._card, apdu.select(apdu.MDOC_AID))
         except apdu.ApduError as error:
             raise LinkProtocolError(str(error)) from error
+        offered = nfc_options(self._card)
         return NfcLink(
             self._card,
             self._clock,
-            max_command=min(self.nfc.max_command, apdu.command_data(self._card.max_command)),
-            max_response=min(self.nfc.max_response, apdu.response_data(self._card.max_response)),
+            max_command=min(self.nfc.max_command, offered.max_command),
+            max_response=min(self.nfc.max_response, offered.max_response),
         )
 
 
-async def engage(card: NfcCard, clock: Clock, *, patience: float = LOCKED_PATIENCE_S) -> NfcEngagement:
-    """Read the engagement of the phone in the field. A locked phone is asked again for `patience` seconds.
+def nfc_options(card: NfcCard) -> NfcOptions:
+    """What reader and card carry between them, as data field lengths."""
+    return NfcOptions(apdu.command_data(card.max_command), apdu.response_data(card.max_response))
 
-    Raises PhoneNotReadyError, LinkProtocolError (malformed, or negotiated handover only: see its cause), LinkLostError,
-    LinkTimeoutError. The caller releases the card.
+
+def handover_request(card: NfcCard, *, ble: UUID | None, prefer: Carrier) -> HandoverRequest:
+    """What a reader offers in a negotiated handover: NFC data transfer, and BLE as central to the service `ble`, if given.
+
+    `prefer` comes first: of several carriers a phone takes the first that it can (Connection Handover 1.5, 2.5).
+    """
+    carrier = None if ble is None else BleCarrier(LeRole.CENTRAL, ble)
+    return build_handover_request(ble=carrier, nfc=nfc_options(card), nfc_first=prefer is Carrier.NFC)
+
+
+async def engage(
+    card: NfcCard,
+    clock: Clock,
+    *,
+    request: HandoverRequest | None = None,
+    shortcuts: Shortcuts | None = None,
+    patience: float = LOCKED_PATIENCE_S,
+    on_not_ready: Callable[[], None] = lambda: None,
+) -> NfcEngagement:
+    """Read the engagement of the phone in the field. A locked phone is asked again for `patience` seconds;
+    `on_not_ready` is called each time, so that a sign may say what to do.
+
+    `request` is what we offer to a phone that negotiates; None takes static handover only. Raises PhoneNotReadyError,
+    LinkProtocolError (malformed or refused), LinkLostError, LinkTimeoutError. The caller releases the card.
     """
     give_up = clock.monotonic() + patience
     try:
         async with asyncio.timeout(ENGAGE_TIMEOUT_S + patience):
             while True:
                 try:
-                    select = HandoverSelect.parse(await run(card, read_ndef_file()))
+                    found = await run(card, negotiated_handover.engage(request, shortcuts))
                     break
                 except NotReadyError as error:
                     if clock.monotonic() >= give_up:
                         raise PhoneNotReadyError(str(error)) from error
+                    on_not_ready()
                     await asyncio.sleep(LOCKED_PAUSE_S)
     except MalformedError as error:
         raise LinkProtocolError(str(error)) from error
     except TimeoutError:
         raise LinkTimeoutError("the engagement could not be read in time") from None
-    return NfcEngagement(select.engagement, select.raw, select.ble, select.nfc, card, clock)
+    select = found.select
+    return NfcEngagement(select.engagement, found.handover, select.ble, select.nfc, card, clock)

@@ -1,5 +1,5 @@
 """Card side of ISO-DEP (ISO/IEC 14443-4) over nfcpy's listen mode on the virtual antenna: what an NFC controller in a phone
-does. Rule numbers are those of 14443-4 7.5.5.
+does, with `testbed.phone.nfc_blocks` for the blocks.
 
 Knows nothing of applications: `serve` hands whole C-APDUs to a function and asks for more time while it is busy.
 """
@@ -14,21 +14,18 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import NoReturn
 
 import nfc.clf
 
 from drivers.nfc.loopback import SLICE_S, LoopbackUdp, silence_nfcpy
+from testbed.phone.nfc_blocks import WTXM, Blocks, Deselected, Granted, Process, Send
 
 Application = Callable[[bytes], bytes | None]
 """C-APDU in, R-APDU out; None = leave the field instead of answering. May block."""
 
-FC_HZ = 13.56e6
-FRAME_SIZES = (16, 24, 32, 40, 48, 64, 96, 128, 256)
-EPILOGUE = 3
-"""Bytes of a frame that are not information: PCB and two of CRC."""
 WTX_SHARE = 0.6
 """Part of the granted waiting time after which more is asked for."""
-WTXM = 10
 IDLE_S = 10.0
 """Seconds without a command after which the phone gives up."""
 LISTEN_S = 0.5
@@ -55,7 +52,7 @@ class _OverError(Exception):
 class IsoDepTarget:
     """One phone at the antenna on 127.0.0.1:`port`, for one presentation. Call everything but `stop` in one thread.
 
-    `fwi` 10 is a frame waiting time of 0.3 s. `with_ta` False leaves TA(1) out of the ATS, as many cards do.
+    `fwi`, `fsci` and `with_ta` as in `nfc_blocks.Blocks`.
     `vanish_after_frames` counts frames from the reader, RATS included; the phone leaves instead of answering the last.
     """
 
@@ -71,17 +68,13 @@ class IsoDepTarget:
     ) -> None:
         silence_nfcpy()
         self.wtx_sent = 0
-        self._uid, self._fwi, self._fsci, self._with_ta = uid, fwi, fsci, with_ta
+        self._uid, self._blocks = uid, Blocks(fwi=fwi, fsci=fsci, with_ta=with_ta)
         self._vanish_after = vanish_after_frames
         self._frames = 0
-        self._waiting_time: float = 4096 / FC_HZ * 2**fwi
         self._interrupted = threading.Event()
         self._frontend = nfc.clf.ContactlessFrontend()
         self._device = LoopbackUdp(port, self._interrupted)
         self._frontend.device = self._device
-        self._block = 1
-        self._last: bytes | None = None
-        self._piece = 0
 
     def stop(self) -> None:
         """End the presentation from another thread, within 50 ms."""
@@ -104,9 +97,8 @@ class IsoDepTarget:
             rats = self._wait_for_reader(wait)
             if rats is None:
                 return Ended.STOPPED if self._interrupted.is_set() else Ended.NO_READER
-            self._piece = FRAME_SIZES[min(rats[1] >> 4, 8)] - EPILOGUE if len(rats) == 2 else 16 - EPILOGUE
             self._count_frame()
-            self._blocks(application_in, application_out)
+            self._serve(rats, application_in, application_out)
         except _OverError as over:
             return over.how
         except nfc.clf.BrokenLinkError:
@@ -117,7 +109,6 @@ class IsoDepTarget:
             return Ended.FIELD_OFF
         finally:
             application_in.put(None)
-        return Ended.DESELECTED
 
     def _wait_for_reader(self, wait: float) -> bytes | None:
         end = time.monotonic() + wait
@@ -149,11 +140,6 @@ class IsoDepTarget:
                 break
         self._interrupted.wait(ARRIVAL_GAP_S)
 
-    def _ats(self) -> bytes:
-        body = bytes((0x60 | self._fsci | self._with_ta << 4,)) + (b"\x80" if self._with_ta else b"")
-        body += bytes((self._fwi << 4, 0x00))
-        return bytes((len(body) + 1,)) + body
-
     def _count_frame(self) -> None:
         self._frames += 1
         if self._vanish_after is not None and self._frames >= self._vanish_after:
@@ -161,54 +147,36 @@ class IsoDepTarget:
 
     def _answer(self, frame: bytes | None, timeout: float = IDLE_S) -> bytes:
         """Send `frame` (None: stay silent), return the next one from the reader."""
-        if frame is not None:
-            self._last = frame
         command = bytes(self._frontend.exchange(None if frame is None else bytearray(frame), timeout) or b"")
         if not command:
             raise _OverError(Ended.FIELD_OFF)
         self._count_frame()
         return command
 
-    def _blocks(
-        self, to_app: queue.SimpleQueue[bytes | None], from_app: queue.SimpleQueue[bytes | BaseException | None]
-    ) -> None:
-        command = self._answer(self._ats())
-        apdu = bytearray()
-        pending: list[bytes] = []
+    def _serve(
+        self,
+        rats: bytes,
+        to_app: queue.SimpleQueue[bytes | None],
+        from_app: queue.SimpleQueue[bytes | BaseException | None],
+    ) -> NoReturn:
+        frame: bytes | None = self._blocks.activate(rats)
         while True:
-            pcb = command[0]
-            if pcb & 0xF7 == 0xC2:  # S(DESELECT)
-                self._frontend.exchange(bytearray(command[:1]), 0)
-                return
-            if pcb & 0xE6 == 0xA2:  # R-block
-                if pcb & 1 == self._block:  # rule 11: send the last block again
-                    command = self._answer(self._last)
-                elif pcb & 0x10:  # rule 12: NAK for a block that never came
-                    command = self._answer(bytes((0xA2 | self._block,)))
-                else:  # rules E and 13: next piece of the chain
-                    self._block ^= 1
-                    command = self._answer(self._next_block(pending) if pending else None)
-            elif pcb & 0xE2 == 0x02:  # I-block
-                self._block ^= 1  # rule D
-                apdu += command[1 + bool(pcb & 8) + bool(pcb & 4) :]
-                if pcb & 0x10:  # rule 2: more of the chain
-                    command = self._answer(bytes((0xA2 | self._block,)))
-                    continue
-                to_app.put(bytes(apdu))
-                apdu.clear()
-                response = self._wait_for_application(from_app)
-                pending = [response[at : at + self._piece] for at in range(0, len(response), self._piece)]
-                command = self._answer(self._next_block(pending))
-            else:
-                command = self._answer(None)
+            step = self._blocks.receive(self._answer(frame))
+            if isinstance(step, Deselected):
+                self._deselect(step)
+            elif isinstance(step, Process):
+                to_app.put(step.command)
+                frame = self._blocks.respond(self._wait_for_application(from_app))
+            elif isinstance(step, Send):
+                frame = step.frame
 
-    def _next_block(self, pending: list[bytes]) -> bytes:
-        piece = pending.pop(0) if pending else b""
-        return bytes((0x02 | self._block | bool(pending) << 4,)) + piece
+    def _deselect(self, step: Deselected) -> NoReturn:
+        self._frontend.exchange(bytearray(step.frame), 0)
+        raise _OverError(Ended.DESELECTED)
 
     def _wait_for_application(self, from_app: queue.SimpleQueue[bytes | BaseException | None]) -> bytes:
         """The application's answer; S(WTX) while it is busy (rules 3 and 9)."""
-        left = self._waiting_time * WTX_SHARE
+        left = self._blocks.waiting_time * WTX_SHARE
         while True:
             began = time.monotonic()
             try:
@@ -230,14 +198,12 @@ class IsoDepTarget:
 
     def _ask_for_time(self) -> float:
         self.wtx_sent += 1
-        command = self._answer(bytes((0xF2, WTXM)))
-        while command[0] & 0xF7 != 0xF2:
-            if command[0] & 0xF7 == 0xC2:
-                self._frontend.exchange(bytearray(command[:1]), 0)
-                raise _OverError(Ended.DESELECTED)
-            # a NAK because the request came late: ask again; anything else is not for this moment
-            command = self._answer(bytes((0xF2, WTXM)) if command[0] & 0xE6 == 0xA2 else None)
-        return self._waiting_time * WTXM
+        frame: bytes | None = self._blocks.ask_for_time()
+        while not isinstance(step := self._blocks.receive(self._answer(frame)), Granted):
+            if isinstance(step, Deselected):
+                self._deselect(step)
+            frame = step.frame if isinstance(step, Send) else None
+        return self._blocks.waiting_time * WTXM
 
 
 def _run_application(

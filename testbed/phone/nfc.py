@@ -26,6 +26,7 @@ from mdoc.apdu import (
 )
 from mdoc.ndef_handover import CC_FILE, NDEF_AID, HandoverError, HandoverRequest, decode_message, encode_record
 from mdoc.negotiated_handover import SERVICE, TE, TP, TS
+from mdoc.type4tag import SW_END_OF_FILE
 from testbed.phone.isodep import Application, Ended, IsoDepTarget
 
 OnMessage = Callable[[bytes], bytes | None]
@@ -35,9 +36,13 @@ MAX_NDEF_FILE = 0x7FFF
 
 
 class NdefApplet:
-    """Read-only Type 4 Tag application, mapping version 2.0 (NFC Forum T4T 5)."""
+    """Read-only Type 4 Tag application, mapping version 2.0 (NFC Forum T4T 5).
 
-    def __init__(self, message: bytes) -> None:
+    `beyond_end` False: a read over the end of a file is answered by 6282 alone, as Android's identity library does.
+    """
+
+    def __init__(self, message: bytes, *, beyond_end: bool = True) -> None:
+        self._beyond_end = beyond_end
         self._files = {
             CC_FILE: bytes.fromhex("000F20 7FFF 7FFF 0406") + NDEF_FILE + MAX_NDEF_FILE.to_bytes(2) + b"\x00\xff",
             NDEF_FILE: len(message).to_bytes(2) + message,
@@ -55,6 +60,8 @@ class NdefApplet:
         offset = command.p1 << 8 | command.p2
         if offset > len(self._file):
             return Response(SW_WRONG_P1P2)
+        if not self._beyond_end and offset + command.le > len(self._file):
+            return Response(SW_END_OF_FILE)
         return Response(SW_OK, self._file[offset : offset + command.le])
 
 
@@ -130,12 +137,16 @@ class PhoneApplication:
     """Dispatches C-APDUs to the applications of a phone. `unlocked` cleared: every SELECT is answered 6A82, as Android does.
 
     `handover` is the Handover Select message to show (static), or what chooses one for a Handover Request (negotiated).
+    `beyond_end` as in NdefApplet.
     """
 
-    def __init__(self, handover: Handover, on_message: OnMessage, *, data_transfer: bool = True) -> None:
+    def __init__(
+        self, handover: Handover, on_message: OnMessage, *, data_transfer: bool = True, beyond_end: bool = True
+    ) -> None:
         self.unlocked = threading.Event()
         self.unlocked.set()
         self._handover, self._on_message, self._data_transfer = handover, on_message, data_transfer
+        self._beyond_end = beyond_end
         self._selected: NdefApplet | NegotiatedNdefApplet | EnvelopeApplet | None = None
 
     def __call__(self, raw: bytes) -> bytes:
@@ -155,7 +166,7 @@ class PhoneApplication:
             if aid == NDEF_AID:
                 handover = self._handover
                 if isinstance(handover, bytes):
-                    self._selected = NdefApplet(handover)
+                    self._selected = NdefApplet(handover, beyond_end=self._beyond_end)
                 else:
                     self._selected = NegotiatedNdefApplet(handover)
             elif aid == MDOC_AID and self._data_transfer:

@@ -187,6 +187,67 @@ def test_a_hostile_card_ends_in_a_link_error(name: str, monkeypatch: pytest.Monk
         assert CLOCK.monotonic() - began < 3.0
 
 
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_answer_lost_after_a_waiting_time_extension_is_asked_for_again(lost: int) -> None:
+    """nfcpy sent its answer to S(WTX) once and then gave up with an error of another layer."""
+    frames: list[bytes] = []
+
+    def script(frame: bytes, count: int) -> bytes | None:
+        frames.append(frame)
+        if count == 1:
+            return b"\xf2\x01"
+        return b"\x02\x90\x00" if count == 2 + lost else None
+
+    with activated(GOOD_ATS, script) as (session, _):
+        assert session is not None
+        assert session.transceive(b"\x00\xb0\x00\x00\x02") == b"\x90\x00"
+    assert frames[1:] == [b"\xf2\x01", *[b"\xb2"] * lost]
+
+
+def test_a_frame_lost_to_a_card_with_a_long_waiting_time_is_asked_for_again() -> None:
+    """nfcpy repeated nothing from FWI 12 on, where 1/FWT is 0: one bad frame ended the presentation."""
+
+    class Noisy:
+        """A frontend that hears one broken frame; FWI 13 waits 2.5 s, too long to play."""
+
+        max_send_data_size = 256
+
+        def __init__(self) -> None:
+            self.frames: list[bytes] = []
+
+        def exchange(self, frame: bytearray, _timeout: float) -> bytearray:
+            self.frames.append(bytes(frame))
+            if len(self.frames) == 1:
+                raise nfc.clf.TransmissionError("CRC")
+            return bytearray(b"\x02\x90\x00")
+
+    frontend = Noisy()
+    session = IsoDepSession(frontend, Ats(256, FWI_8 * 2**5), CLOCK, threading.Event())
+    assert session.transceive(b"\x00\xb0\x00\x00\x02") == b"\x90\x00"
+    assert frontend.frames == [b"\x02\x00\xb0\x00\x00\x02", b"\xb2"]
+
+
+@pytest.mark.parametrize(("fwi", "silences"), [(8, 6), (12, 2), (13, 1)])
+def test_a_silent_card_is_given_up_by_time_or_by_retries(fwi: int, silences: int) -> None:
+    """Whatever comes first: five retries, or two seconds without an answer."""
+
+    class Silent:
+        max_send_data_size = 256
+
+        def __init__(self) -> None:
+            self.frames = 0
+
+        def exchange(self, _frame: bytearray, _timeout: float) -> bytearray:
+            self.frames += 1
+            raise nfc.clf.TimeoutError("nothing heard")
+
+    frontend = Silent()
+    session = IsoDepSession(frontend, Ats(256, FWI_8 * 2 ** (fwi - 8)), CLOCK, threading.Event())
+    with pytest.raises(LinkLostError):
+        session.transceive(b"\x00\xb0\x00\x00\x02")
+    assert frontend.frames == silences
+
+
 def test_waiting_time_extensions_end_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drivers.nfc.isodep.EXCHANGE_LIMIT_S", 0.05)
     with activated(GOOD_ATS, lambda _, __: b"\xf2\x01") as (session, _):

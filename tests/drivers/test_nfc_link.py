@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from drivers.nfc import open_reader
-from drivers.nfc.link import NfcLink, PhoneNotReadyError, engage
+from drivers.nfc.link import NfcLink, PhoneNotReadyError, engage, handover_request
 from drivers.ports import Carrier, LinkError, LinkLostError, LinkProtocolError, LinkTimeoutError
 from mdoc import limits
 from mdoc.apdu import Command
-from mdoc.engagement import NfcOptions
-from mdoc.ndef_handover import BleCarrier, LeRole, NegotiatedHandoverError, build_handover_select
+from mdoc.engagement import BleOptions, NfcOptions, build_engagement
+from mdoc.ndef_handover import BleCarrier, HandoverRequest, LeRole, build_handover_select
+from mdoc.transcript import NfcHandover
 from protocol.clock import SystemClock
 from testbed.phone.nfc import PhoneApplication
 
@@ -52,7 +55,7 @@ def phone(handover_select: bytes = SELECT) -> PhoneApplication:
 async def test_engages_then_carries_messages() -> None:
     card = Card(phone())
     engagement = await engage(card, CLOCK)
-    assert (engagement.engagement, engagement.handover_select) == (ENGAGEMENT, SELECT)
+    assert (engagement.engagement, engagement.handover) == (ENGAGEMENT, NfcHandover(SELECT, None))
     assert (engagement.ble, engagement.nfc) == (None, NfcOptions(65_535, 65_536))
     link = await engagement.open_link()
     assert link.carrier is Carrier.NFC
@@ -115,11 +118,76 @@ async def test_a_phone_that_stays_locked_is_not_ready() -> None:
         await engage(Card(lambda _: b"\x6a\x82"), CLOCK, patience=0.0)
 
 
-async def test_negotiated_handover_is_named_as_the_cause() -> None:
-    tp = bytes.fromhex("d1021a5470101375726e3a6e66633a736e3a68616e646f76657200000fffff")
-    with pytest.raises(LinkProtocolError, match="negotiated") as failure:
-        await engage(Card(phone(tp)), CLOCK)
-    assert isinstance(failure.value.__cause__, NegotiatedHandoverError)
+async def test_a_phone_that_negotiates_is_refused_where_nothing_is_offered() -> None:
+    with pytest.raises(LinkProtocolError, match="negotiated"):
+        await engage(Card(negotiating(lambda _: SELECT)), CLOCK)
+
+
+SERVICE = UUID("b3d52ac4-a1b6-4b51-a22e-78ee55ef6eb6")
+
+
+def negotiating(choose: Callable[[HandoverRequest], bytes]) -> PhoneApplication:
+    return PhoneApplication(choose, lambda message: message[::-1])
+
+
+def first_offered(request: HandoverRequest) -> bytes:
+    """A phone that can do both takes what stands first in the request."""
+    nfc_at, ble_at = request.raw.find(b"\x03nfc"), request.raw.find(b"\x010")
+    if request.ble is None or 0 < nfc_at < ble_at:
+        return build_handover_select(ENGAGEMENT, nfc=NfcOptions(65_535, 65_536))
+    return build_handover_select(ENGAGEMENT, ble=BleCarrier(LeRole.PERIPHERAL))
+
+
+@pytest.mark.parametrize(
+    ("ble", "prefer", "taken"),
+    [
+        (SERVICE, Carrier.NFC, Carrier.NFC),
+        (SERVICE, Carrier.BLE, Carrier.BLE),
+        (None, Carrier.NFC, Carrier.NFC),
+        (None, Carrier.BLE, Carrier.NFC),
+    ],
+)
+async def test_a_negotiated_handover_agrees_on_what_the_site_prefers_of_what_both_can(
+    ble: UUID | None, prefer: Carrier, taken: Carrier
+) -> None:
+    card = Card(negotiating(first_offered))
+    request = handover_request(card, ble=ble, prefer=prefer)
+    engagement = await engage(card, CLOCK, request=request)
+    assert engagement.handover.request == request.raw
+    assert engagement.engagement == ENGAGEMENT
+    if taken is Carrier.NFC:
+        assert engagement.ble is None
+        link = await engagement.open_link()
+        await link.send(b"abc")
+        assert await link.receive(1.0) == b"cba"
+        await link.close()
+    else:
+        assert engagement.nfc is None
+        options = engagement.ble_options()
+        assert options is not None
+        assert (options.peripheral_server, options.peripheral_server_uuid) == (True, SERVICE)
+
+
+async def test_a_request_offers_no_more_than_reader_and_card_carry() -> None:
+    card = Card(phone(), max_command=261, max_response=258)
+    assert handover_request(card, ble=None, prefer=Carrier.NFC).nfc == NfcOptions(255, 256)
+    assert handover_request(Card(phone()), ble=None, prefer=Carrier.NFC).nfc == NfcOptions(65_535, 65_536)
+
+
+async def test_a_phone_that_answers_in_a_role_that_the_reader_has_not_is_refused() -> None:
+    """The reader is BLE central; a phone that is central too never meets it."""
+    card = Card(negotiating(lambda _: build_handover_select(ENGAGEMENT, ble=BleCarrier(LeRole.CENTRAL))))
+    with pytest.raises(LinkProtocolError, match="role"):
+        await engage(card, CLOCK, request=handover_request(card, ble=SERVICE, prefer=Carrier.BLE))
+
+
+async def test_a_static_handover_without_a_uuid_takes_that_of_the_engagement() -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    raw = build_engagement(key, ble=BleOptions(peripheral_server=True, peripheral_server_uuid=SERVICE))
+    card = Card(phone(build_handover_select(raw, ble=BleCarrier(LeRole.PERIPHERAL))))
+    options = (await engage(card, CLOCK)).ble_options()
+    assert options is not None
+    assert options.peripheral_server_uuid == SERVICE
 
 
 @pytest.mark.parametrize(

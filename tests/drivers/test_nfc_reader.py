@@ -14,15 +14,17 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from drivers.nfc import open_reader
-from drivers.nfc.link import NfcLink, engage
+from drivers.nfc.link import NfcLink, engage, handover_request
 from drivers.nfc.loopback import LoopbackUdp
 from drivers.nfc.reader import LEAVE_TIMEOUT_S, NfcpyReader
-from drivers.ports import DriverError, LinkError, LinkLostError, LinkProtocolError, LinkTimeoutError, NfcCard
+from drivers.ports import Carrier, DriverError, LinkError, LinkLostError, LinkProtocolError, LinkTimeoutError, NfcCard
+from mdoc.apdu import INS_SELECT, Command, EnvelopeApplet
 from mdoc.engagement import NfcOptions
-from mdoc.ndef_handover import build_handover_select
+from mdoc.ndef_handover import NDEF_AID, HandoverRequest, build_handover_select
+from mdoc.transcript import NfcHandover
 from protocol.clock import SystemClock
 from testbed.phone.isodep import Ended, IsoDepTarget
-from testbed.phone.nfc import PhoneApplication, PhoneNfc
+from testbed.phone.nfc import NegotiatedNdefApplet, PhoneApplication, PhoneNfc
 
 CLOCK = SystemClock()
 ENGAGEMENT = bytes(range(100))
@@ -96,7 +98,7 @@ async def test_messages_of_any_size_travel_both_ways(lane: Lane, handover_select
     card = await lane.card()
     engagement = await engage(card, CLOCK)
     assert engagement.engagement == ENGAGEMENT
-    assert engagement.handover_select == handover_select
+    assert engagement.handover.select == handover_select
     link = await engagement.open_link()
     for size in (100, 1_000, 5_000, 20_000):
         message = bytes(index * 7 % 256 for index in range(size))
@@ -108,6 +110,39 @@ async def test_messages_of_any_size_travel_both_ways(lane: Lane, handover_select
     assert await presentation is Ended.DESELECTED
     with pytest.raises(LinkLostError):
         await card.transceive(b"\x00\xa4\x04\x00")
+
+
+@pytest.mark.parametrize("not_ready", [0, 5])
+async def test_a_phone_negotiates_and_carries_the_session(lane: Lane, not_ready: int) -> None:
+    """TNEP over real blocks: Handover Request written, NLEN = 0 polled, Handover Select read, then data transfer."""
+    asked: list[HandoverRequest] = []
+
+    def choose(request: HandoverRequest) -> bytes:
+        asked.append(request)
+        return build_handover_select(ENGAGEMENT, nfc=request.nfc)
+
+    applet = NegotiatedNdefApplet(choose, not_ready=not_ready)
+    data_transfer = EnvelopeApplet(mirror)
+    selected: list[NegotiatedNdefApplet | EnvelopeApplet] = [applet]
+
+    def application(raw: bytes) -> bytes:
+        command = Command.parse(raw)
+        if command.ins == INS_SELECT and command.p1 == 0x04:
+            selected[0] = applet if command.data == NDEF_AID else data_transfer
+            return b"\x90\x00"
+        return selected[0].process(command).encode()
+
+    presentation = lane.present(lambda phone: phone.present_application(application))
+    card = await lane.card()
+    request = handover_request(card, ble=None, prefer=Carrier.NFC)
+    engagement = await engage(card, CLOCK, request=request)
+    assert [each.raw for each in asked] == [request.raw]
+    assert engagement.handover == NfcHandover(build_handover_select(ENGAGEMENT, nfc=request.nfc), request.raw)
+    link = await engagement.open_link()
+    await link.send(bytes(5_000))
+    assert await link.receive(GUARD_S) == bytes(5_000)
+    await link.close()
+    assert await presentation is Ended.DESELECTED
 
 
 async def test_a_phone_that_needs_time_for_consent_keeps_the_session_by_waiting_time_extensions(lane: Lane) -> None:

@@ -75,6 +75,18 @@ async def test_a_tap_goes_all_the_way_and_a_stop_is_clean(site: Site) -> None:
     await site.turnstile.until(lambda: not site.turnstile.energised(Direction.IN), WAIT_S)
 
 
+async def test_a_phone_taken_away_with_the_request_in_hand_is_served_when_it_comes_back(site: Site) -> None:
+    async with site.running() as agent:
+        await site.phone.by_nfc(site.nfc_port, vanish_after_messages=1)
+        await site.phone.by_nfc(site.nfc_port)
+        await site.wait_for(Kind.LANE_OPENED)
+        agent.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(agent.communicate(), WAIT_S)
+    kinds = [event.kind for event in site.journal.read()]
+    assert Kind.ACCESS_DENIED not in kinds
+    assert kinds.count(Kind.ACCESS_GRANTED) == site.turnstile.pulses == 1
+
+
 async def test_an_agent_killed_with_the_lane_open_leaves_it_to_the_relay_and_never_opens_for_that_grant_again(
     site: Site,
 ) -> None:

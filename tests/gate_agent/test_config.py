@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from drivers.ports import Direction
+from drivers.ports import Carrier, Direction
 from gate_agent.config import Barrier, ConfigError, Lane, Limits, Times, load
 from gate_agent.hardware import open_device
 from gate_agent.passage import Egress, LaneType, Settings
@@ -86,6 +87,8 @@ def test_reads_a_complete_file_with_defaults(folder: Path) -> None:
     assert sorted(config.request.attribute_by_element) == ["access_class", "agency_code", "card_type"]
 
 
+NFC = 'driver = "nfcpy"\npath = "udp:127.0.0.1:54321"'
+
 MISTAKES = [
     ('site = "seoul-1"', "", "gate.site"),
     ('id = "gate-1"', 'id = "Gate 1"', "gate.id"),
@@ -103,6 +106,13 @@ MISTAKES = [
     ('driver = "opencv"', 'driver = "gphoto"', "device.camera.hall.driver"),
     ("source = 0", "source = 1.5", "device.camera.hall.source"),
     ('driver = "bluez"\nadapter = "hci0"', 'driver = "bumble"', "device.ble.hall.hci"),
+    ('driver = "nfcpy"', 'driver = "nfcpy"\nprefer = "qr"', "device.nfc.hall.prefer"),
+    ('driver = "nfcpy"', 'driver = "nfcpy"\necp = "yes"', "device.nfc.hall.ecp"),
+    ('driver = "nfcpy"', 'driver = "nfcpy"\nmax_apdu = 300', "device.nfc.hall.max_apdu"),
+    ('driver = "nfcpy"', 'driver = "pcsc"', "device.nfc.hall.reader"),
+    (NFC, 'driver = "pcsc"\nreader = 0\nmax_apdu = 16', "device.nfc.hall.max_apdu"),
+    (NFC, 'driver = "pcsc"\nreader = -1', "device.nfc.hall.reader"),
+    (NFC, 'driver = "pcsc"\nreader = 0\necp = true', "device.nfc.hall.ecp"),
     ("source = 0", "source = 0\nfps = 0", "device.camera.hall.fps"),
     ('adapter = "hci0"', "adapter = 0", "device.ble.hall.adapter"),
     ('adapter = "hci0"', 'adapter = "hci0"\nhci = "usb:0"', "device.ble.hall.hci"),
@@ -229,7 +239,7 @@ def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
     }
     for table in ("gate", "trust", "policy", "reader", "mqtt"):
         keys |= tomllib.loads(BASE)[table].keys()
-    keys |= {"adapter", "hci", "source", "fps", "path", "elements", "doc_type", "namespace"}
+    keys |= {"adapter", "hci", "source", "fps", "path", "ecp", "max_apdu", "elements", "doc_type", "namespace"}
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
 
@@ -239,6 +249,49 @@ def test_every_configured_device_opens_as_its_port(folder: Path, device: str) ->
     port = open_device(config, config.devices[device], SystemClock())
     assert callable(port.start)
     assert callable(port.stop)
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "prefer"),
+    [
+        (NFC, {"path": "udp:127.0.0.1:54321", "ecp": "True", "prefer": "nfc"}, Carrier.NFC),
+        (
+            NFC + '\necp = false\nprefer = "ble"',
+            {"path": "udp:127.0.0.1:54321", "ecp": "False", "prefer": "ble"},
+            Carrier.BLE,
+        ),
+        ('driver = "pcsc"\nreader = 1', {"reader": "1", "max_apdu": "", "prefer": "nfc"}, Carrier.NFC),
+        (
+            'driver = "pcsc"\nreader = "OMNIKEY"\nmax_apdu = 2000\nprefer = "ble"',
+            {"reader": "OMNIKEY", "max_apdu": "2000", "prefer": "ble"},
+            Carrier.BLE,
+        ),
+    ],
+)
+def test_an_nfc_reader_and_what_its_lane_prefers(
+    folder: Path, device: str, options: dict[str, str], prefer: Carrier
+) -> None:
+    config = load(written(folder, BASE.replace(NFC, device, 1)), {})
+    assert config.device("nfc", "hall").options == options
+    assert config.lanes[0].prefer is prefer
+
+
+def test_a_pcsc_reader_opens_as_its_port_or_names_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load(written(folder, BASE.replace(NFC, 'driver = "pcsc"\nreader = 0\nmax_apdu = 2000', 1)), {})
+    asked: list[tuple[str, int | None]] = []
+    monkeypatch.setattr(
+        "drivers.nfc.pcsc.PcscReader", lambda reader, _clock, *, max_apdu: asked.append((reader, max_apdu))
+    )
+    open_device(config, config.devices["nfc.hall"], SystemClock())
+    assert asked == [("0", 2000)]
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "smartcard", None)
+    monkeypatch.setitem(sys.modules, "smartcard.scard", None)
+    with pytest.raises(ConfigError, match=r"gwanmun\[pcsc\]") as caught:
+        open_device(config, config.devices["nfc.hall"], SystemClock())
+    assert caught.value.key == "device.nfc.hall"
 
 
 def test_a_path_that_no_reader_has_names_the_device(folder: Path) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,20 +19,25 @@ from drivers.ports import (
     DriverError,
     LaneSignal,
     Light,
+    Link,
     LinkEndedError,
     LinkLostError,
     LinkProtocolError,
     LinkTimeoutError,
+    Message,
 )
+from gate_agent import messages
 from gate_agent.journal import RecordUnavailableError
 from gate_agent.passage import State
 from gate_agent.transaction import REASONS, reason_of
 from mdoc import session as mdoc_session
+from mdoc.apdu import INS_READ_BINARY
 from mdoc.engagement import BleOptions, NfcOptions, build_engagement, to_qr
 from mdoc.holder import HolderSession
-from mdoc.ndef_handover import build_handover_select
+from mdoc.ndef_handover import BleCarrier, HandoverRequest, LeRole, build_handover_select
 from mdoc.request import DeviceRequest
 from mdoc.transcript import NfcHandover
+from mdoc.type4tag import PIECE
 from mdoc.verdict import Failure
 from policy.reasons import Reason
 from protocol.events import Event, Kind
@@ -38,7 +46,8 @@ from testbed.phone.faulty import altered
 from testbed.phone.nfc import PhoneApplication
 from testbed.phone.wallet import Held
 from tests.conftest import NOW
-from tests.gate_agent.conftest import Answer, Bench, World, share
+from tests.drivers.test_nfc_hostile import hostile
+from tests.gate_agent.conftest import TIMES, Answer, Bench, World, share
 from tests.gate_agent.fakes import FakeLink, beam
 
 # Granted.
@@ -144,16 +153,23 @@ class Card:
         self.released.set()
 
 
-def tapped(bench: Bench, held: Held) -> Card:
+def tapped(bench: Bench, held: Held, *, leaves_with: int | None = None) -> Card:
+    """A phone with static handover and NFC data transfer; it leaves instead of answering message number `leaves_with`."""
     ephemeral = ec.generate_private_key(ec.SECP256R1())
     options = NfcOptions(65_535, 65_536)
     engagement = build_engagement(ephemeral.public_key(), nfc=options)
     select = build_handover_select(engagement, nfc=options)
     session = HolderSession(engagement, ephemeral, NfcHandover(select, None))
+    numbers = itertools.count(1)
 
     def on_message(message: bytes) -> bytes | None:
         request = session.receive(message)
-        return None if request is None else share(session, request, held)
+        if request is None:
+            return None
+        bench.requests.append(request)
+        if next(numbers) == leaves_with:
+            raise LinkLostError("the phone was taken away")
+        return share(session, request, held)
 
     return Card(PhoneApplication(select, on_message))
 
@@ -165,6 +181,278 @@ async def test_a_tap_opens_and_the_card_is_released(bench: Bench) -> None:
     assert bench.hardware.pulses
     assert (await bench.records())[-2].data["carrier"] == "nfc"
     await asyncio.wait_for(card.released.wait(), 5)
+
+
+async def test_what_one_phone_did_not_take_the_next_is_not_asked_for(bench: Bench) -> None:
+    """Android's identity library reads nothing beyond the end of a file: it is tried once, not at every tap."""
+    reads: list[list[int]] = []
+    for _ in range(2):
+        card = tapped(bench, bench.world.holder())
+        answer, asked = card._answer, list[int]()
+
+        def strict(command: bytes, answer: Callable[[bytes], bytes] = answer, asked: list[int] = asked) -> bytes:
+            if command[1] != INS_READ_BINARY:
+                return answer(command)
+            asked.append(command[-1])
+            return b"\x62\x82" if command[-1] == PIECE else answer(command)
+
+        card._answer = strict
+        bench.lane.on_card(card)
+        await bench.done()
+        bench.walk()
+        reads.append(asked)
+    assert await bench.reasons() == ["granted", "granted"]
+    assert reads[0][:2] == [PIECE, 2]
+    assert reads[1][0] == 2
+    assert PIECE not in reads[1]
+
+
+async def taken_away(bench: Bench, card: Card) -> None:
+    """Until the card is let go and the lane asks for the next tap."""
+    await asyncio.wait_for(card.released.wait(), 5)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert bench.lane.display.standing == messages.TAP_AGAIN
+
+
+async def test_a_phone_taken_away_for_consent_is_served_at_its_second_tap(bench: Bench) -> None:
+    """The request stays armed: one attempt, asked for the same, and nothing is refused between the taps."""
+    held = bench.world.holder()
+    first, second = tapped(bench, held, leaves_with=1), tapped(bench, held)
+    bench.lane.on_card(first)
+    await taken_away(bench, first)
+    bench.lane.on_card(second)
+    await bench.done()
+    assert await bench.reasons() == ["granted"]
+    assert bench.hardware.pulses
+    assert [record.kind for record in await bench.records()][-2:] == [Kind.ACCESS_GRANTED, Kind.LANE_OPENED]
+    assert len(bench.requests) == 2
+    assert bench.requests[0].doc_requests[0].items == bench.requests[1].doc_requests[0].items
+    await asyncio.wait_for(second.released.wait(), 5)
+
+
+async def test_a_phone_may_be_taken_away_more_than_once_and_held_badly_in_between(bench: Bench) -> None:
+    def gone(_: bytes) -> bytes:
+        raise LinkLostError("held badly")
+
+    held = bench.world.holder()
+    cards = [tapped(bench, held, leaves_with=1), Card(gone), tapped(bench, held, leaves_with=1), tapped(bench, held)]
+    for card in cards:
+        bench.lane.on_card(card)
+        if card is not cards[-1]:
+            await taken_away(bench, card)
+    await bench.done()
+    assert await bench.reasons() == ["granted"]
+    await asyncio.wait_for(cards[-1].released.wait(), 5)
+
+
+async def test_whoever_taps_second_is_verified_like_anybody_else(bench: Bench) -> None:
+    first = tapped(bench, bench.world.holder(), leaves_with=1)
+    second = tapped(bench, bench.world.holder(access_class="visitor"))
+    bench.lane.on_card(first)
+    await taken_away(bench, first)
+    bench.lane.on_card(second)
+    await bench.done()
+    assert await bench.reasons() == [Reason.NO_RIGHT_ZONE]
+    assert bench.hardware.pulses == []
+    await asyncio.wait_for(second.released.wait(), 5)
+
+
+async def test_a_phone_that_does_not_come_back_is_lost_when_the_time_for_consent_is_over(bench: Bench) -> None:
+    card = tapped(bench, bench.world.holder(), leaves_with=1)
+    answer = card._answer
+
+    def late(command: bytes) -> bytes:
+        try:
+            return answer(command)
+        except LinkLostError:
+            bench.clock.elapsed += TIMES.consent_timeout_s
+            raise
+
+    card._answer = late
+    bench.lane.on_card(card)
+    await bench.done()
+    assert await bench.reasons() == [Reason.LINK_LOST]
+    following = tapped(bench, bench.world.holder())
+    bench.lane.on_card(following)
+    await bench.done()
+    assert await bench.reasons() == [Reason.LINK_LOST, "granted"]
+
+
+async def test_whoever_shows_a_code_instead_of_a_second_tap_is_not_kept_waiting(bench: Bench) -> None:
+    card = tapped(bench, bench.world.holder(), leaves_with=1)
+    code, _ = bench.phone(bench.world.holder())
+    bench.lane.on_card(card)
+    await taken_away(bench, card)
+    bench.show(code)
+    await bench.done()
+    assert await bench.reasons() == [Reason.LINK_LOST]
+    bench.show(code)
+    await bench.done()
+    assert await bench.reasons() == [Reason.LINK_LOST, "granted"]
+
+
+async def test_a_second_tap_may_go_on_by_ble_and_its_card_is_released(bench: Bench) -> None:
+    held = bench.world.holder()
+    first = tapped(bench, held, leaves_with=1)
+    second, link, _ = negotiates(bench, held, Carrier.BLE)
+
+    async def connect(service: UUID, timeout: float) -> Link:
+        return link
+
+    bench.central.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
+    bench.lane.on_card(first)
+    await taken_away(bench, first)
+    bench.lane.on_card(second)
+    await bench.done()
+    assert await bench.reasons() == ["granted"]
+    await asyncio.wait_for(second.released.wait(), 5)
+    await asyncio.wait_for(link.closed.wait(), 5)
+
+
+async def test_hostile_phones_are_refused_one_by_one_and_the_next_phone_is_served(bench: Bench) -> None:
+    """Those that end at once; the others are played in modelled time under the driver's own tests."""
+    refused = 0
+    for answer, reason, _ in hostile().values():
+        if reason is not Reason.MALFORMED:
+            continue
+
+        def given(command: bytes, answer: Callable[[bytes], bytes | None] = answer) -> bytes:
+            found = answer(command)
+            assert found is not None
+            return found
+
+        card = Card(given)
+        bench.lane.on_card(card)
+        await bench.done()
+        await asyncio.wait_for(card.released.wait(), 5)
+        refused += 1
+    assert refused >= 17
+    assert bench.hardware.pulses == []
+    assert set(await bench.reasons()) == {Reason.MALFORMED}
+    bench.lane.on_card(tapped(bench, bench.world.holder()))
+    await bench.done()
+    assert (await bench.reasons())[-1] == "granted"
+
+
+async def test_a_stop_between_two_taps_releases_everything(bench: Bench) -> None:
+    card = tapped(bench, bench.world.holder(), leaves_with=1)
+    bench.lane.on_card(card)
+    await taken_away(bench, card)
+    await asyncio.wait_for(bench.lane.stop(), 5)
+    await asyncio.wait_for(card.released.wait(), 5)
+
+
+SERVICE = UUID("b3d52ac4-a1b6-4b51-a22e-78ee55ef6eb6")
+BLE = BleOptions(peripheral_server=True, peripheral_server_uuid=SERVICE)
+
+
+def negotiates(bench: Bench, held: Held, takes: Carrier) -> tuple[Card, FakeLink, list[UUID]]:
+    """A phone with negotiated handover that takes one carrier of those offered; its BLE names no UUID, as Apple's does not."""
+    ephemeral = ec.generate_private_key(ec.SECP256R1())
+    engagement = build_engagement(ephemeral.public_key())
+    sessions: list[HolderSession] = []
+    offered: list[UUID] = []
+
+    def choose(request: HandoverRequest) -> bytes:
+        if request.ble is not None and request.ble.uuid is not None:
+            offered.append(request.ble.uuid)
+        if takes is Carrier.BLE:
+            select = build_handover_select(engagement, ble=BleCarrier(LeRole.PERIPHERAL))
+        else:
+            select = build_handover_select(engagement, nfc=request.nfc)
+        sessions.append(HolderSession(engagement, ephemeral, NfcHandover(select, request.raw)))
+        return select
+
+    def on_message(message: bytes) -> bytes | None:
+        asked = sessions[-1].receive(message)
+        return None if asked is None else share(sessions[-1], asked, held)
+
+    link = FakeLink(bench.clock, on_message)
+    return Card(PhoneApplication(choose, on_message)), link, offered
+
+
+async def test_a_negotiated_handover_to_nfc_opens(bench: Bench) -> None:
+    card, _, _ = negotiates(bench, bench.world.holder(), Carrier.NFC)
+    bench.lane.on_card(card)
+    await bench.done()
+    assert await bench.reasons() == ["granted"]
+    assert (await bench.records())[-2].data["carrier"] == "nfc"
+
+
+async def test_a_negotiated_handover_to_ble_opens_over_the_service_of_our_request(bench: Bench) -> None:
+    card, link, offered = negotiates(bench, bench.world.holder(), Carrier.BLE)
+    asked: list[UUID] = []
+
+    async def connect(service: UUID, timeout: float) -> Link:
+        asked.append(service)
+        return link
+
+    bench.central.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
+    bench.lane.on_card(card)
+    await bench.done()
+    assert await bench.reasons() == ["granted"]
+    assert (await bench.records())[-2].data["carrier"] == "ble"
+    assert asked == offered
+    again, _, more = negotiates(bench, bench.world.holder(), Carrier.BLE)
+    bench.lane.on_card(again)
+    await bench.done()
+    assert set(more).isdisjoint(offered)  # a service of its own for every tap
+
+
+@pytest.mark.parametrize(
+    ("prefer", "ble_there", "carrier"),
+    [
+        (Carrier.NFC, True, "nfc"),
+        (Carrier.BLE, True, "ble"),
+        (Carrier.BLE, False, "nfc"),
+    ],
+)
+async def test_of_what_a_static_handover_offers_the_lane_takes_what_the_site_prefers(
+    bench: Bench, prefer: Carrier, ble_there: bool, carrier: str
+) -> None:
+    held = bench.world.holder()
+    ephemeral = ec.generate_private_key(ec.SECP256R1())
+    options = NfcOptions(65_535, 65_536)
+    engagement = build_engagement(ephemeral.public_key(), ble=BLE, nfc=options)
+    select = build_handover_select(engagement, ble=BleCarrier(LeRole.PERIPHERAL, SERVICE), nfc=options)
+    session = HolderSession(engagement, ephemeral, NfcHandover(select, None))
+
+    def on_message(message: bytes) -> bytes | None:
+        request = session.receive(message)
+        return None if request is None else share(session, request, held)
+
+    async def connect(service: UUID, timeout: float) -> Link:
+        assert service == SERVICE
+        return FakeLink(bench.clock, on_message)
+
+    bench.central.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
+    bench.lane.settings = replace(bench.lane.settings, prefer=prefer)
+    if not ble_there:
+        assert bench.ports.ble is not None
+        bench.ports.ble.available = False
+    bench.lane.on_card(Card(PhoneApplication(select, on_message)))
+    await bench.done()
+    assert await bench.reasons() == ["granted"]
+    assert (await bench.records())[-2].data["carrier"] == carrier
+
+
+async def test_a_locked_phone_is_asked_until_it_is_unlocked(bench: Bench) -> None:
+    card = tapped(bench, bench.world.holder())
+    answer = card._answer
+    signs: list[Message] = []
+
+    def locked(command: bytes) -> bytes:
+        if len(signs) < 3:
+            signs.append(bench.lane.display.standing)
+            return b"\x6a\x82"
+        return answer(command)
+
+    card._answer = locked
+    bench.lane.on_card(card)
+    await bench.done()
+    assert await bench.reasons() == ["granted"]
+    assert signs == [messages.IDLE, messages.UNLOCK, messages.UNLOCK]
 
 
 # Refused: each with one reason.

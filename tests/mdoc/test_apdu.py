@@ -170,9 +170,24 @@ def test_get_response_asks_for_what_was_announced_and_for_the_maximum_on_6100() 
     assert all(Command.parse(raw).ins == INS_GET_RESPONSE for raw in log[1:])
 
 
+def test_a_command_is_sent_once_more_with_the_length_that_the_card_asks_for() -> None:
+    log: list[bytes] = []
+    card = scripted("6C05", "530301" + "6102", "6C00", "0203" + "9000")
+    assert drive(exchange(b"m", max_command=255, max_response=65_536), card, log) == bytes.fromhex("010203")
+    assert [(Command.parse(raw).ins, Command.parse(raw).le) for raw in log] == [
+        (0xC3, 65_536),
+        (0xC3, 5),
+        (INS_GET_RESPONSE, 2),
+        (INS_GET_RESPONSE, 256),
+    ]
+    assert Command.parse(log[0]).data == Command.parse(log[1]).data
+
+
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
+        (["6C05", "6C05"], "6C05"),
+        (["6102", "6C01", "6C01"], "no data"),
         (["6F00"], "6F00"),
         (["53016985"], "6985"),
         (["9000"], "incomplete"),
@@ -230,6 +245,11 @@ def test_selects_the_mdoc_application() -> None:
     assert next(steps) == bytes.fromhex("00A4040007A000000248040000")
     with pytest.raises(StopIteration):
         steps.send(b"\x90\x00")
+    for answer in ("6F0084009000", "6110"):  # what a card says of itself, or would
+        steps = select(MDOC_AID)
+        next(steps)
+        with pytest.raises(StopIteration):
+            steps.send(bytes.fromhex(answer))
     steps = select(MDOC_AID)
     next(steps)
     with pytest.raises(ApduError, match="6A82"):

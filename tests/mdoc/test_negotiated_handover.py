@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from uuid import UUID
 
 import ndef
@@ -41,9 +39,8 @@ from mdoc.negotiated_handover import (
 from mdoc.transcript import NfcHandover, SessionTranscript
 from mdoc.type4tag import NDEF_AID, NdefFile, Steps, write_message
 from testbed.phone.nfc import NegotiatedNdefApplet
+from tests.nfc_traces import VECTORS, apple, apple_select, multipaz, needs_vectors, replay
 
-VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "vectors"
-needs_vectors = pytest.mark.skipif(not VECTORS.is_dir(), reason="shared/vectors is not beside the checkout")
 FAST = settings(max_examples=300, derandomize=True, deadline=None, database=None)
 
 SERVICE_UUID = UUID("b3d52ac4-a1b6-4b51-a22e-78ee55ef6eb6")
@@ -53,29 +50,6 @@ NFC = NfcOptions(65_535, 65_536)
 BOTH = BleCarrier(LeRole.CENTRAL_PREFERRED, SERVICE_UUID)
 REQUEST = build_handover_request(ble=BOTH, nfc=NFC)
 OK = b"\x90\x00"
-
-
-def multipaz() -> list[tuple[bytes, bytes]]:
-    """(payload of the command, response) pairs; commands as bytes."""
-    pairs: list[tuple[bytes, bytes]] = []
-    command = b""
-    for line in (VECTORS / "nfc" / "multipaz_testNegotiatedHandover.txt").read_text().splitlines():
-        payload = bytes.fromhex(found[1]) if (found := re.search(r"hex=([0-9a-f]*)", line)) else b""
-        if line.startswith("CommandApdu"):
-            cla, ins, p1, p2 = (int(value) for value in re.findall(r"(?:cla|ins|p1|p2)=(\d+)", line))
-            le = int(re.findall(r"le=(\d+)", line)[0])
-            # The transcript prints an absent Le and Le = 00 alike; the application SELECT has one (T4T 5.5.2).
-            first = not pairs and not le
-            command = Command(cla, ins, p1, p2, payload, 256 if first else le or None).encode()
-        elif line.startswith("ResponseApdu"):
-            status = int(re.findall(r"status=(\d+)", line)[0])
-            pairs.append((command, payload + status.to_bytes(2)))
-    return pairs
-
-
-def apple() -> list[bytes]:
-    text = (VECTORS / "nfc" / "apple_wallet_negotiated_responses.txt").read_text()
-    return [bytes.fromhex(line.split()[0]) for line in text.splitlines() if line.strip()]
 
 
 def run(
@@ -95,19 +69,9 @@ def run(
         return result
 
 
-def replay(answers: list[bytes], sent: list[bytes]) -> Callable[[bytes], bytes]:
-    left = iter(answers)
-
-    def answer(command: bytes) -> bytes:
-        sent.append(command)
-        return next(left)
-
-    return answer
-
-
 @needs_vectors
 def test_replays_the_negotiated_handover_of_multipaz_byte_for_byte() -> None:
-    pairs = multipaz()
+    pairs = multipaz("Negotiated")
     sent: list[bytes] = []
     pauses: list[float] = []
     result = run(engage(REQUEST), replay([response for _, response in pairs], sent), pauses)
@@ -127,7 +91,7 @@ def test_replays_the_negotiated_handover_of_apple_wallet() -> None:
     result = run(engage(REQUEST), replay(answers, sent), pauses)
     assert len(sent) == len(answers)
     assert pauses == [0.016, 0.016, 0.016]
-    assert result.select.raw == bytes.fromhex((VECTORS / "nfc" / "apple_wallet_handover_select.hex").read_text())
+    assert result.select.raw == apple_select()
     assert result.select.ble == BleCarrier(LeRole.CENTRAL, SERVICE_UUID)
 
 
@@ -285,6 +249,13 @@ def test_roles_are_each_side_s_own_view(reader: LeRole, phone: LeRole) -> None:
 def test_a_phone_may_name_its_own_uuid() -> None:
     select = HandoverSelect.parse(build_handover_select(ENGAGEMENT, ble=BleCarrier(LeRole.CENTRAL, OTHER_UUID)))
     assert agreed(select, REQUEST).ble == BleCarrier(LeRole.CENTRAL, OTHER_UUID)
+
+
+def test_a_role_that_does_not_fit_leaves_the_other_carrier() -> None:
+    request = build_handover_request(ble=BleCarrier(LeRole.CENTRAL, SERVICE_UUID), nfc=NFC)
+    select = HandoverSelect.parse(build_handover_select(ENGAGEMENT, ble=BleCarrier(LeRole.CENTRAL), nfc=NFC))
+    found = agreed(select, request)
+    assert (found.ble, found.nfc) == (None, NFC)
 
 
 def test_a_carrier_that_was_not_offered_cannot_be_chosen() -> None:
