@@ -216,6 +216,10 @@ class SecondFactor(Protocol):
         """
         ...
 
+    async def gone(self) -> None:
+        """Waits until the device is gone, asked or not, and raises DriverError then."""
+        ...
+
 
 class Light(StrEnum):
     IDLE = "idle"

@@ -442,7 +442,8 @@ class Agent:
             if ports.ble is not None:
                 work[ports.ble.name] = None
             if ports.factor is not None:
-                work[ports.factor.name] = None
+                # A terminal that hangs up is told before somebody stands at it.
+                work[ports.factor.name] = lambda factor: factor.gone()
         for name, each in work.items():
             self._spawn(self._devices[name].run(each))
 
@@ -491,7 +492,7 @@ class Agent:
         degraded: list[str] = []
         for lane in sides:
             sensors = {"camera": lane.ports.camera, "nfc": lane.ports.nfc, "ble": lane.ports.ble}
-            found = {**sensors, "signal": lane.ports.signal}
+            found = {**sensors, "factor": lane.ports.factor, "signal": lane.ports.signal}
             degraded += [kind for kind, device in found.items() if device is not None and not device.available]
         state = LaneState(barrier.state.value) if barrier.hardware.available else LaneState.OUT_OF_SERVICE
         flags = tuple(dict.fromkeys([*degraded, *barrier.degraded]))[:MAX_FLAGS]

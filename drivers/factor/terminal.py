@@ -35,6 +35,11 @@ class Terminal(ABC):
         self._fail("stopped")
         await self._lines.close()
 
+    async def gone(self) -> None:
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        raise DriverError("the device is gone")
+
     async def _answer(self, attempt: str, timeout: float, question: dict[str, Any] | None = None) -> bool:
         """What comes for `attempt` within `timeout` seconds of `question`. Raises DriverError or LinkTimeoutError."""
         if self._task is None or self._task.done():

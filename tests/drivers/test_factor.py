@@ -154,6 +154,18 @@ async def test_a_terminal_that_is_not_there_does_not_start(tmp_path: Path, drive
         await factor.confirm("a1", "lane-1", 1)
 
 
+@pytest.mark.parametrize("driver", ["callback", "contact"])
+async def test_a_terminal_that_hangs_up_is_missed_before_it_is_asked(tmp_path: Path, driver: str) -> None:
+    async with terminal(tmp_path, driver) as (other, factor):
+        missed = asyncio.create_task(factor.gone())
+        await asyncio.sleep(0)
+        assert not missed.done()
+        assert other.writer is not None
+        other.writer.close()
+        with pytest.raises(DriverError):
+            await missed
+
+
 def test_no_other_driver_exists() -> None:
     with pytest.raises(ValueError, match="no second factor driver"):
         open_factor(driver="retina", path="x")
