@@ -151,6 +151,7 @@ class Zones:
     def _carry(self, state: ZoneState, publish: Publish) -> None:
         self._link = ZoneLink(state, publish, clock=self._clock, effects=self._tell, sleep=self._sleep)
         self._task = asyncio.create_task(self._link.run(), name="zones")
+        self._task.add_done_callback(_end_of_link)
         if self._linked:
             self._link.connection(True)
 
@@ -295,6 +296,12 @@ class Zones:
 
     def _now(self) -> Moment:
         return Moment.of(self._clock)
+
+
+def _end_of_link(task: asyncio.Task[None]) -> None:
+    """It never ends by itself; where it does, the zones go on as this gate alone knows them."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("the link between the gates of a zone has failed", exc_info=task.exception())
 
 
 def judged(policy: Policy, point: str, finding: Finding) -> AntiPassbackFinding:

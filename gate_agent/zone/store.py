@@ -101,8 +101,11 @@ class ZoneStore:
         if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("damaged")
         meta = dict(self._db.execute("SELECT key, value FROM meta"))
-        self.origin: bytes = meta["origin"]
-        self.epoch: int = max(meta["epoch"] + 1, now_ms)
+        origin, epoch = meta.get("origin"), meta.get("epoch")
+        if not isinstance(origin, bytes) or len(origin) != ORIGIN_BYTES or not isinstance(epoch, int):
+            raise sqlite3.DatabaseError("whose file this is does not stand in it")
+        self.origin = origin
+        self.epoch: int = max(epoch + 1, now_ms)
         self._db.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (self.epoch,))
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import time, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -599,6 +601,15 @@ def test_a_gate_that_lost_its_file_gets_everything_back_and_its_old_count_stays(
     net.settle()
     assert {net[name].occupancy(ZONE, net.now()) for name in net.gates} == {31}
     assert net.twice == 0
+
+
+def test_a_file_that_does_not_say_whose_it_is_begins_anew(make: Make) -> None:
+    net = make("g1")
+    net.kill("g1")
+    with closing(sqlite3.connect(net.gates["g1"].path)) as db, db:
+        db.execute("DELETE FROM meta")
+    net.start("g1")
+    assert net["g1"].renewed
 
 
 def test_a_double_entry_that_was_told_is_not_told_again_after_a_restart(make: Make) -> None:
