@@ -204,7 +204,8 @@ def _authority_key_identifier(certificate: Certificate, issuer: Certificate | No
 
 
 def _own_key(certificate: Certificate, issuer: Certificate | None) -> str | None:
-    if issuer is not None and certificate.public_key_info == issuer.public_key_info:
+    # The keys, not their bytes: a point may be written compressed.
+    if issuer is not None and verification_key(certificate) == verification_key(issuer):
         return "the issuing authority's own key, where a signer's is expected"
     return None
 

@@ -43,6 +43,8 @@ def _drafts() -> Iterator[tuple[str, str, Draft, frozenset[Failure]]]:
         UNKNOWN,
     )
     yield "the root's key as the signer's", "B.1.4", x509.signer(ROOT, ROOT), BAD
+    compressed = replace(x509.signer(ROOT, ROOT), info=_point(_compressed(ROOT)))
+    yield "the root's key as the signer's, as a compressed point", "B.1.4", compressed, BAD | UNREADABLE
     yield "a certification authority", "B.1.4", _with(x509.constraints(CA)), BAD
     yield "an authority of path length 0", "B.1.4", _with(x509.constraints(CA + integer(0))), BAD
     yield "a path length without authority", "B.1.4", _with(x509.constraints(integer(0))), BAD
@@ -205,6 +207,11 @@ def _rsa_info() -> bytes:
 def _point(bits: bytes) -> bytes:
     algorithm = sequence(oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7"))
     return sequence(algorithm, tlv(0x03, b"\0", bits))
+
+
+def _compressed(private: x509.PrivateKey) -> bytes:
+    bits = x509.key_bits(private)
+    return bytes((2 + bits[-1] % 2,)) + bits[1:33]
 
 
 def _off_curve() -> bytes:
