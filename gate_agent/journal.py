@@ -165,7 +165,7 @@ class Journal:
         return await self._call(lambda store: store.waiting())
 
     async def trusted_time(self) -> datetime | None:
-        """Time of the newest record that was written with a trusted clock. Raises RecordUnavailableError."""
+        """As `Store.trusted_time`. Raises RecordUnavailableError."""
         return await self._call(lambda store: store.trusted_time())
 
     async def position(self) -> tuple[str, int]:

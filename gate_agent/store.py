@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -187,13 +187,16 @@ class Store:
         return [Record(self.epoch, *row) for row in rows]
 
     def trusted_time(self, newest: int = TAIL) -> datetime | None:
-        """Time of the newest record that was written with a trusted clock (`clk.q` is not `unset`), of the newest `newest`."""
+        """The earliest that the true time can have been at the newest record that was written with a trusted clock (`clk.q` is
+        not `unset`), of the newest `newest`."""
         rows = self._db.execute("SELECT raw FROM records ORDER BY seq DESC LIMIT ?", (newest,))
         for (raw,) in rows:
             event = events.parse(raw)
             clk = event.data.get("clk")
             if isinstance(clk, dict) and clk.get("q") in {"synced", "holdover"}:
-                return datetime.fromisoformat(event.time)
+                error = clk.get("err_ms")
+                bound = timedelta(milliseconds=error if isinstance(error, int) else 0)
+                return datetime.fromisoformat(event.time) - bound
         return None
 
     def waiting(self) -> int:

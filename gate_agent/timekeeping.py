@@ -185,8 +185,8 @@ class Timekeeper:
         signed: Mapping[str, datetime] | None = None,
         records: datetime | None,
     ) -> None:
-        """`signed`: issue times of signed metadata, by name. `records`: time of the newest record that was written with a
-        trusted clock (its `clk.q` is not unset), None without any."""
+        """`signed`: issue times of signed metadata, by name. `records`: the earliest that the true time can have been at the
+        newest record that was written with a trusted clock (its `clk.q` is not unset), None without any."""
         self._settings = settings or Settings()
         self._hard = max([BUILT, *(signed or {}).values()])
         self._records = records
@@ -217,15 +217,15 @@ class Timekeeper:
                 return self._unset(wall, monotonic, Detail.FORWARD_STEP if step_ms > 0 else Detail.BACKWARD_STEP)
         if kernel is not None and kernel.synced:
             self._anchor = _Anchor(wall, monotonic, kernel.max_error_ms, Detail.NOT_SYNCED)
-            self._seen(wall)
+            self._seen(wall, kernel.max_error_ms)
             return self._facts(wall, monotonic, ClockQuality.SYNCED, kernel.max_error_ms, Detail.NONE)
         if anchor is None:
             boot_error_ms = self._settings.boot_error_ms
             if boot_error_ms is None or not fresh:
                 return self._unset(wall, monotonic, Detail.NEVER_SET)
             anchor = self._anchor = _Anchor(wall, monotonic, boot_error_ms, Detail.HARDWARE_CLOCK)
-        self._seen(wall)
         error = self._bound_ms(anchor, monotonic) + abs(self._step_ms(anchor, wall, monotonic))
+        self._seen(wall, error)
         return self._facts(wall, monotonic, ClockQuality.HOLDOVER, math.ceil(error), anchor.detail)
 
     def confirm(self, stated: datetime, source: Source, *, wall: datetime, monotonic: float) -> bool:
@@ -285,8 +285,10 @@ class Timekeeper:
         self._anchor = _Anchor(wall, boot_ms / 1000, error_ms + 1, detail)
         return True
 
-    def _seen(self, wall: datetime) -> None:
-        self._records = wall if self._records is None else max(self._records, wall)
+    def _seen(self, wall: datetime, error_ms: float) -> None:
+        # No earlier than this, though the clock be set back within its error or by a step that is allowed.
+        surely = wall - timedelta(milliseconds=error_ms + self._settings.step_ms)
+        self._records = surely if self._records is None else max(self._records, surely)
 
     def _tolerance_ms(self, source: Source) -> int:
         of = self._settings

@@ -559,3 +559,14 @@ def test_verify_names_the_missing_record(path: Path, random_bytes: Callable[[int
     db.commit()
     db.close()
     assert chain.verify(path).problem == "record 2 is missing"
+
+
+async def test_the_trusted_time_is_no_later_than_the_true_one_at_the_newest_trusted_record(path: Path) -> None:
+    clock = FakeClock()
+    async with journal_at(path, clock) as journal:
+        assert await journal.trusted_time() is None
+        await journal.append(Kind.ACCESS_GRANTED, {**grant("a"), "clk": {"q": "holdover", "err_ms": 60_000}})
+        written = clock.now()
+        clock.elapsed += 100
+        await journal.append(Kind.ACCESS_GRANTED, {**grant("b"), "clk": {"q": "unset"}})
+        assert await journal.trusted_time() == written - timedelta(minutes=1)

@@ -185,8 +185,24 @@ def test_a_newer_list_raises_the_floor_and_an_older_one_does_not_lower_it() -> N
     assert keeping.floor == at(500)
 
 
-def test_time_that_was_trusted_is_the_floor_of_what_follows() -> None:
-    assert trusted().floor == START
+FLOOR = START - timedelta(milliseconds=12 + Settings().step_ms)
+"""Of `trusted`: no earlier can it have been."""
+
+
+def test_time_that_was_trusted_less_its_error_is_the_floor_of_what_follows() -> None:
+    assert trusted().floor == FLOOR
+
+
+def test_a_correction_back_within_the_error_is_taken_and_bars_nobody_meanwhile() -> None:
+    keeping = keeper(boot_error_ms=600_000)
+    assert keeping.observe(at(300), 10, UNSYNCED).detail is Detail.HARDWARE_CLOCK  # five minutes ahead
+    assert keeping.observe(at(15), 25, SYNCED).quality is ClockQuality.SYNCED
+
+
+def test_the_second_of_a_leap_bars_nobody() -> None:
+    keeping = trusted()
+    keeping.observe(at(100), 110, SYNCED)
+    assert keeping.observe(at(99.5), 110.5, SYNCED).quality is ClockQuality.SYNCED
 
 
 # Steps.
@@ -199,7 +215,7 @@ def test_a_forward_step_is_quarantined_whatever_the_time_service_says(kernel: Ke
         facts = keeping.observe(at(HOUR + look), 10 + look, kernel)
         assert short(facts) == (ClockQuality.UNSET, Detail.FORWARD_STEP)
         assert facts.quarantined
-        assert facts.floor == START, "a quarantined time is no floor"
+        assert facts.floor == FLOOR, "a quarantined time is no floor"
 
 
 @pytest.mark.parametrize("kernel", [SYNCED, UNSYNCED, None])
