@@ -72,11 +72,6 @@ class Conditioner:
         found = self._inputs.get(signal)
         return found is not None and found.believed
 
-    def raw(self, signal: LaneSignal) -> bool:
-        """The level as the hardware last gave it, believed or not."""
-        found = self._inputs.get(signal)
-        return found is not None and found.raw
-
     def change(self, signal: LaneSignal, active: bool, at: float) -> list[Change | FaultChange]:
         found: list[Change | FaultChange] = []
         each = self._inputs.setdefault(signal, _Input())
