@@ -37,7 +37,7 @@ from gate_agent.challenge import CHANGE_S, Challenges
 from gate_agent.coalesce import Coalescer
 from gate_agent.devices import Supervised
 from gate_agent.display import Display
-from gate_agent.journal import AlreadyUsedError
+from gate_agent.journal import AlreadyUsedError, RecordUnavailableError
 from gate_agent.judge import Judged, Presented, Side, exempt, notes_of
 from gate_agent.passage import PASSAGE, RESTING, Refusal, State
 from gate_agent.services import Services
@@ -306,11 +306,15 @@ class Lane:
                 return
 
     async def _grant(self, attempt: Attempt, presented: Presented, judged: Judged) -> Granted:
-        """Reserved, then durable. Raises RefusedError, AlreadyUsedError or RecordUnavailableError; nothing is reserved then."""
+        """Reserved, then durable. Raises RefusedError, AlreadyUsedError or RecordUnavailableError; nothing is reserved then.
+
+        No disk holds anybody in: on the way out what cannot be written becomes part of a `log.gap`, and the lane opens.
+        """
         zones, policy = self._services.judge.zones, attempt.in_force.policy
         way = Way.of(policy, self.settings.point)
+        leaving = way.decides == way.leaves
         now = self._services.trust.current
-        if now is not attempt.in_force and way.decides == way.enters and presented.denied(now.deny):
+        if now is not attempt.in_force and not leaving and presented.denied(now.deny):
             raise RefusedError(Reason.DENIED_LIST)  # lost and told while somebody waited
         if presented.mark is not None and zones.pass_used(way.decides, presented.mark[0]):
             raise AlreadyUsedError
@@ -324,12 +328,16 @@ class Lane:
                 if judged.decision.refusal is not None:
                     raise RefusedError(judged.decision.refusal, notes=notes_of(judged.decision))
         except ZoneStoreError:
-            raise RefusedError(Reason.RECORD_UNAVAILABLE, "antipassback") from None
+            if not leaving:
+                raise RefusedError(Reason.RECORD_UNAVAILABLE, "antipassback") from None
+        notes = notes_of(judged.decision)
         try:
-            await attempt.record(presented.mark, notes=notes_of(judged.decision))
-        except BaseException:
-            zones.free(attempt.id)
-            raise
+            await attempt.record(presented.mark, notes=notes)
+        except BaseException as error:
+            if not (leaving and isinstance(error, RecordUnavailableError)):
+                zones.free(attempt.id)
+                raise
+            self._services.journal.note(Kind.ACCESS_GRANTED, attempt.data(notes=notes))
         if presented.mark is not None:
             zones.use_pass(way.decides, *presented.mark)
         return Granted(attempt, exempt(judged.decision))

@@ -271,7 +271,7 @@ class Attempt:
     def _elements(self) -> list[str]:
         """The fewest that the rules need here, and the holder's handle only where the zone remembers who is inside."""
         asked, needs = self._services.request, self.in_force.policy.needs[self._lane.point]
-        found = [name for name, attribute in asked.attribute_by_element.items() if attribute in needs.attributes]
+        found = [name for name, attribute in asked.attribute_by_element.items() if attribute in needs.asked]
         return [*found, asked.handle_element] if needs.holder_handle else found
 
     def _freshness(self) -> Freshness:

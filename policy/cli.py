@@ -193,7 +193,7 @@ def _check(arguments: argparse.Namespace, stream: TextIO, _now: Callable[[], dat
         return EXIT_NO
     if arguments.json:
         needs = {
-            name: {"attributes": sorted(need.attributes), "holder_handle": need.holder_handle}
+            name: {"attributes": sorted(need.asked), "holder_handle": need.holder_handle}
             for name, need in policy.needs.items()
         }
         dump(stream, {"usable": True, "version": policy.version, "requested": needs})
@@ -206,8 +206,8 @@ def _check(arguments: argparse.Namespace, stream: TextIO, _now: Callable[[], dat
         "출입점마다 휴대전화에 묻는 것 / what each access point asks a phone for:",
     )
     for name, need in policy.needs.items():
-        asked = [*sorted(need.attributes), *(["holder_handle"] if need.holder_handle else [])]
-        say(stream, f"  {name}: {', '.join(asked) or '-'}")
+        asked = [*sorted(need.asked), *(["holder_handle"] if need.holder_handle else [])]
+        say(stream, f"  {name}: {', '.join(asked)}")
     return EXIT_OK
 
 

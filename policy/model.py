@@ -20,6 +20,10 @@ CARRIERS = ("ble", "nfc", "qr")
 """How a presentation may travel: radio after a QR code or tap, NFC data transfer, one-shot QR pass."""
 
 
+LEAST = "access_class"
+"""The attribute that says least of a person."""
+
+
 class Direction(StrEnum):
     """An entry is judged by the rules of the zone it leads to. An exit is never barred."""
 
@@ -159,6 +163,11 @@ class Needs:
     attributes: frozenset[str]
     """Of agency_code, card_type, access_class."""
     holder_handle: bool
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """`attributes`, and LEAST where a request would name nothing at all, which ISO/IEC 18013-5 8.3.2.1.2.1 does not allow."""
+        return self.attributes if self.attributes or self.holder_handle else frozenset({LEAST})
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from gate_agent.lane import Lane
 from gate_agent.passage import Effect, State, Verb
 from gate_agent.timekeeping import Detail
 from gate_agent.trust import TrustCache
-from gate_agent.zone import Fact, Finding
+from gate_agent.zone import Fact, Finding, ZoneStoreError
 from gate_agent.zones import Way
 from mdoc.qrpass import verify_pass
 from policy.reasons import Reason
@@ -152,6 +152,52 @@ async def test_a_grant_that_is_not_recorded_leaves_no_reservation(
         await bench.present(holder(bench))
     assert len(freed) == 1
     assert not bench.hardware.pulses
+
+
+async def leaving(bench: Bench) -> None:
+    """The lane's other side: readers on the way out."""
+    await use(bench, ANTIPASSBACK)
+    bench.lane = Lane(
+        replace(bench.lane.settings, point="lobby-out", direction=Direction.OUT),
+        bench.lane.ports,
+        bench.lane.barrier,
+        bench.services,
+        call_later=bench.timers.call_later,
+    )
+
+
+async def test_a_dead_disk_holds_nobody_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await leaving(bench)
+
+    async def fails(*_args: Any, **_more: Any) -> None:
+        raise RecordUnavailableError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, "append", fails)
+        await bench.present(holder(bench))
+    assert bench.hardware.pulses == [(Direction.OUT, 300)]
+    assert await bench.reasons() == ["granted"]
+
+
+async def test_an_anti_passback_file_that_cannot_be_written_holds_nobody_in(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leaving(bench)
+
+    def fails(*_: Any) -> None:
+        raise ZoneStoreError
+
+    monkeypatch.setattr(bench.services.judge.zones, "reserve", fails)
+    await bench.present(holder(bench))
+    assert bench.hardware.pulses == [(Direction.OUT, 300)]
+
+
+async def test_a_way_out_of_a_zone_that_remembers_nobody_opens_for_its_readers_too(bench: Bench) -> None:
+    await leaving(bench)
+    await use(bench, POLICY + OUT)
+    await bench.present(holder(bench))
+    assert await bench.reasons() == ["granted"]
+    assert bench.hardware.pulses == [(Direction.OUT, 300)]
 
 
 async def test_a_full_zone_takes_nobody_more(bench: Bench) -> None:
