@@ -16,7 +16,7 @@ import pytest
 from drivers.nfc import open_reader
 from drivers.nfc.link import NfcLink, engage, handover_request
 from drivers.nfc.loopback import LoopbackUdp
-from drivers.nfc.reader import LEAVE_TIMEOUT_S, NfcpyReader
+from drivers.nfc.reader import NfcpyReader
 from drivers.ports import Carrier, DriverError, LinkError, LinkLostError, LinkProtocolError, LinkTimeoutError, NfcCard
 from mdoc.apdu import INS_SELECT, Command, EnvelopeApplet
 from mdoc.engagement import NfcOptions
@@ -185,7 +185,7 @@ async def test_a_session_given_up_during_consent_ends_quickly_and_the_next_phone
         await link.receive(0.1)
     began = CLOCK.monotonic()
     await asyncio.wait_for(link.close(), GUARD_S)
-    assert CLOCK.monotonic() - began < 5.0
+    assert CLOCK.monotonic() - began < GUARD_S
     assert await asyncio.wait_for(presentation, 1.0) is Ended.FIELD_OFF
     consent.set()
     await lane.expect_a_good_presentation()
@@ -204,7 +204,7 @@ async def test_a_phone_that_vanishes_at_any_step_is_lost_and_the_next_one_is_ser
 
     with pytest.raises((LinkLostError, LinkTimeoutError)):
         await session()
-    assert CLOCK.monotonic() - began < 3.0
+    assert CLOCK.monotonic() - began < GUARD_S
     assert await presentation is Ended.VANISHED
     await card.release()
     await lane.expect_a_good_presentation()
@@ -374,9 +374,7 @@ async def test_phones_that_queue_at_one_antenna_are_served_one_after_the_other(l
     for _ in presentations:
         card = await lane.card()
         assert (await engage(card, CLOCK)).engagement == ENGAGEMENT
-        began = CLOCK.monotonic()
         await card.release()
-        assert CLOCK.monotonic() - began < LEAVE_TIMEOUT_S
     assert await asyncio.wait_for(asyncio.gather(*presentations), GUARD_S) == [Ended.DESELECTED] * 2
 
 
@@ -438,7 +436,7 @@ async def test_stop_during_an_exchange_loses_the_link(lane: Lane) -> None:
     await asyncio.sleep(0)
     began = CLOCK.monotonic()
     await lane.reader.stop()
-    assert CLOCK.monotonic() - began < 3.0
+    assert CLOCK.monotonic() - began < GUARD_S
     with pytest.raises(LinkLostError):
         await answer
     await link.close()
