@@ -40,6 +40,8 @@ class Presented:
     """Device key, or the pass's own."""
     handle: bytes | None = field(default=None, repr=False)
     """holder_handle; None where it was not asked for, or there is none."""
+    edges: tuple[datetime, ...] = ()
+    """When the credential begins and ends to count."""
     mark: tuple[bytes, datetime] | None = field(default=None, repr=False)
     """Single-use mark of a QR pass and the time until which it counts."""
 
@@ -154,6 +156,7 @@ class Judge:
             second_person=self._companions.second_person(side.place, presented.token, at),
             denied=presented.denied(in_force.deny),
             visit=visit,
+            edges=presented.edges,
         )
         decision = decide(policy, side.point, presented.attributes, situation)
         entered = decision.granted and policy.points[side.point].direction is PointDirection.ENTRY

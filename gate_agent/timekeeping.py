@@ -160,10 +160,6 @@ class TimeFacts:
         found: dict[str, Any] = {"q": str(self.quality)}
         return found if self.error_ms is None else {**found, "err_ms": self.error_ms}
 
-    def near(self, edge: datetime) -> bool:
-        """Whether the error bound leaves open on which side of `edge` the true time is."""
-        return self.error_ms is None or abs(self.now - edge) <= timedelta(milliseconds=self.error_ms)
-
 
 @dataclass(frozen=True, slots=True)
 class _Anchor:

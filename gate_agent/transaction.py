@@ -232,6 +232,7 @@ class Attempt:
             status=[(each.uri, each.index) for each in document.status if isinstance(each, StatusReference)],
             key=document.device_key,
             handle=handle_of(elements.get(asked.handle_element)),
+            edges=(document.valid_from, document.valid_until),
         )
 
     def by_pass(self, text: bytes, read_at: float, challenges: Collection[bytes] | None = None) -> Presented:

@@ -92,6 +92,9 @@ class VerifiedDocument:
     """mdoc.verify.Signer: whose document it is."""
     device_key: PublicKey
     """The key that answered. Names the credential: for comparing in memory, and for nothing else."""
+    valid_from: datetime
+    valid_until: datetime
+    """The issuer's, which held at the time of the verdict give or take the clock's error."""
     status: tuple[Any, ...] = ()
     """The credential's status references (mdoc.mso), likewise."""
 

@@ -221,6 +221,8 @@ def verify_response(
                 document.device_name_spaces,
                 signer,
                 security_object.device_key,
+                security_object.valid_from,
+                security_object.valid_until,
                 security_object.status,
             )
         )

@@ -7,9 +7,9 @@ after all that could refuse. An exit is never barred: at one, no rule is tried.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from policy.model import AntiPassbackMode, CutOff, Direction, Passes, Policy, Zone
@@ -101,6 +101,11 @@ class Walk:
         """Mask of the profiles that match so far (policy.rights)."""
         self.notes: list[Note] = []
 
+    def note(self, note: Note) -> None:
+        """Once each, in the order of the rules."""
+        if note not in self.notes:
+            self.notes.append(note)
+
 
 Outcome = Reason | Wait | None
 """None: passed."""
@@ -111,16 +116,24 @@ def _document_type(walk: Walk) -> Outcome:
     return None if walk.left else Reason.WRONG_DOCUMENT_TYPE
 
 
+def _near(walk: Walk, edges: Iterable[datetime]) -> None:
+    """Note it where the clock's error leaves open on which side of an edge the true time is."""
+    error = timedelta(seconds=walk.situation.clock_error_s)
+    if error and any(abs(walk.situation.now - edge) <= error for edge in edges):
+        walk.note(Note.NEAR_EDGE)
+
+
 def _denied_list(walk: Walk) -> Outcome:
     return Reason.DENIED_LIST if walk.situation.denied else None
 
 
 def _clock(walk: Walk) -> Outcome:
     situation, zone = walk.situation, walk.zone
+    _near(walk, situation.edges)
     if situation.clock is ClockQuality.UNSET:
         if situation.running_s >= zone.clock_grace.total_seconds():
             return Reason.CLOCK_UNSET
-        walk.notes.append(Note.CLOCK_GRACE)
+        walk.note(Note.CLOCK_GRACE)
         return None
     most = zone.max_ages.clock
     if situation.clock is ClockQuality.SYNCED or most is None:
@@ -136,7 +149,7 @@ def _lockdown(walk: Walk) -> Outcome:
     if exempt is None or level > exempt.up_to_level:
         return Reason.LOCKDOWN
     if walk.attributes.card_type in exempt.card_types or walk.attributes.access_class in exempt.access_classes:
-        walk.notes.append(Note.EXEMPT)
+        walk.note(Note.EXEMPT)
         return None
     return Reason.LOCKDOWN
 
@@ -183,7 +196,7 @@ def _schedule(walk: Walk) -> Outcome:
         error = timedelta(seconds=error_s)
         for moment in (local - error, local + error):
             if any(schedule.open_at(moment) for schedule, _ in schedules) != bool(is_open):
-                walk.notes.append(Note.NEAR_EDGE)
+                walk.note(Note.NEAR_EDGE)
                 break
     if is_open:
         walk.left &= is_open
@@ -205,10 +218,7 @@ def _visit(walk: Walk) -> Outcome:
         return Reason.VISIT_MISSING
     if walk.zone.name not in visit.zones:
         return Reason.VISIT_OTHER_ZONE
-    error = timedelta(seconds=situation.clock_error_s)
-    edges = (visit.not_before, visit.not_after)
-    if error and any(abs(situation.now - edge) <= error for edge in edges) and Note.NEAR_EDGE not in walk.notes:
-        walk.notes.append(Note.NEAR_EDGE)
+    _near(walk, (visit.not_before, visit.not_after))
     if situation.now < visit.not_before:
         return Reason.VISIT_NOT_YET
     if situation.now >= visit.not_after:
@@ -237,7 +247,7 @@ def _occupancy(walk: Walk) -> Outcome:
     if limit is None:
         return None
     if inside is None:
-        walk.notes.append(Note.OCCUPANCY_UNKNOWN)
+        walk.note(Note.OCCUPANCY_UNKNOWN)
         return None
     return Reason.OCCUPANCY_UPPER if inside >= limit else None
 
@@ -264,7 +274,7 @@ def _antipassback(walk: Walk) -> Outcome:
     else:
         found = _BARRED.get((rule.mode, finding))
     if isinstance(found, Note):
-        walk.notes.append(found)
+        walk.note(found)
         return None
     return found
 

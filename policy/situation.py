@@ -100,3 +100,5 @@ class Situation:
     denied: bool = False
     """On the signed deny list."""
     visit: Visit | None = None
+    edges: tuple[datetime, ...] = ()
+    """When the credential itself begins and ends to count; whether it counts now was the verifier's to say."""

@@ -490,6 +490,15 @@ async def test_a_decision_near_the_edge_of_the_hours_says_so(bench: Bench) -> No
     assert (await bench.records())[-2].data["clk"] == {"q": "synced", "err_ms": 90_000}
 
 
+@pytest.mark.parametrize(("left_s", "near"), [(60, True), (120, False)])
+async def test_a_decision_near_the_end_of_the_credential_says_so(bench: Bench, left_s: int, near: bool) -> None:
+    clocked(bench, error_ms=90_000)
+    begin, end = NOW - timedelta(days=1), NOW + timedelta(seconds=left_s)
+    await bench.present(bench.world.holder(valid_from=begin, valid_until=end))
+    assert await bench.reasons() == ["granted"]
+    assert ("near_edge" in (await bench.records())[-2].data.get("notes", ())) is near
+
+
 @pytest.mark.parametrize(("level", "outcome"), [(2, "granted"), (3, Reason.LOCKDOWN)])
 async def test_a_responder_passes_a_lockdown_up_to_the_zones_level(bench: Bench, level: int, outcome: str) -> None:
     await use(bench, RESPONDERS)

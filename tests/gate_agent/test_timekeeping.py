@@ -422,18 +422,6 @@ def test_a_lying_beacon_neither_sets_nor_frees_the_clock() -> None:
     assert stepped.observe(at(HOUR + seconds), 20 + seconds, SYNCED).quarantined
 
 
-# What a decision asks.
-
-
-@pytest.mark.parametrize(("edge", "near"), [(0.011, True), (-0.012, True), (0.013, False), (-5, False)])
-def test_an_edge_within_the_bound_is_near(edge: float, near: bool) -> None:
-    assert keeper().observe(START, 10, SYNCED).near(at(edge)) is near
-
-
-def test_every_edge_is_near_while_the_time_is_unset() -> None:
-    assert keeper().observe(START, 10, None).near(at(9 * HOUR))
-
-
 # Any clock.
 
 STEPS = st.lists(

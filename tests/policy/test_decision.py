@@ -298,6 +298,14 @@ def test_a_decision_near_an_edge_of_the_schedule_says_so(local: str, error_s: fl
     assert (Note.NEAR_EDGE in decision.notes) is near
 
 
+@pytest.mark.parametrize(("edge_s", "near"), [(1.9, True), (-1.9, True), (2.1, False), (-2.1, False)])
+def test_a_decision_near_an_end_of_the_credential_says_so_once(edge_s: float, near: bool) -> None:
+    edges = (MONDAY_NOON - timedelta(days=300), MONDAY_NOON + timedelta(seconds=edge_s))
+    both = replace(VISIT, not_after=MONDAY_NOON + timedelta(seconds=1))
+    assert at_vault(VISITOR, visit=VISIT, edges=edges, clock_error_s=2).notes == ((Note.NEAR_EDGE,) if near else ())
+    assert at_vault(VISITOR, visit=both, edges=edges, clock_error_s=2).notes == (Note.NEAR_EDGE,)
+
+
 def test_a_decision_near_the_end_of_a_visit_says_so() -> None:
     near = replace(VISIT, not_after=MONDAY_NOON + timedelta(seconds=1))
     assert at_vault(VISITOR, visit=near, clock_error_s=2) == Decision(None, (Note.NEAR_EDGE,))
