@@ -34,13 +34,12 @@ from gate_agent.keys import public_key, reader_identity, signers
 from gate_agent.lane import Lane, Ports
 from gate_agent.modes import DAMAGED_ORDERS, KeptModes
 from gate_agent.passage import Effect, Orders
-from gate_agent.policy_file import read_floor, write_floor
+from gate_agent.policy_file import Kept
 from gate_agent.services import Services
 from gate_agent.trust import TrustCache
 from gate_agent.uplink import Uplink
 from gate_agent.zone import FileZoneKeys, ZoneKeys
 from gate_agent.zones import NoKeys, Way, Zones
-from policy.model import Policy
 from protocol import mqtt, sdnotify, topics
 from protocol.backoff import Backoff
 from protocol.clock import Clock, SystemClock
@@ -52,7 +51,7 @@ from protocol.status import GateState, LaneState, LaneStatus
 _log = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
-JOURNAL_FILE, MODES_FILE, ZONES_FILE, POLICY_FLOOR = "journal.db", "modes.db", "zones.db", "policy.version"
+JOURNAL_FILE, MODES_FILE, ZONES_FILE, KEPT_RULES = "journal.db", "modes.db", "zones.db", "rules.kept"
 MAX_WHY = 200
 """Characters of a reason in an event."""
 BACKGROUND_S = 1.0
@@ -165,8 +164,8 @@ class Agent:
             clock=self._clock,
             report=journal.note,
             signers=self._signers,
-            policy_floor=read_floor(config.state_dir / POLICY_FLOOR),
-            on_policy=self._use_rules,
+            kept=Kept(config.state_dir / KEPT_RULES),
+            on_policy=zones.use,
             on_trust=watch.use,
         )
         await trust.load_first()
@@ -311,13 +310,6 @@ class Agent:
         )
         await journal.start()
         return journal
-
-    def _use_rules(self, policy: Policy) -> None:
-        cast(Zones, self._zones).use(policy)
-        try:
-            write_floor(self._config.state_dir / POLICY_FLOOR, policy.version)
-        except OSError as error:
-            _log.error("the version of the rules cannot be kept: %s", error.strerror)
 
     async def _clock_watch(self, journal: Journal) -> ClockWatch:
         try:

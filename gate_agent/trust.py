@@ -19,7 +19,7 @@ from gate_agent import denylist
 from gate_agent import visits as visit_records
 from gate_agent.denylist import DenyList
 from gate_agent.keys import Signers
-from gate_agent.policy_file import load_policy, signature_path
+from gate_agent.policy_file import Kept, load_policy, signature_path
 from gate_agent.visits import Visits
 from mdoc.errors import MdocError, TrustError
 from mdoc.truststore import Trust, load_directory
@@ -88,19 +88,19 @@ class TrustCache:
         clock: Clock,
         report: Report,
         signers: Signers | None = None,
-        policy_floor: int | None = None,
+        kept: Kept | None = None,
         on_policy: Callable[[Policy], None] = lambda _policy: None,
         on_trust: Callable[[Trust], None] = lambda _trust: None,
     ) -> None:
-        """`policy_floor`: version of the rules that were in force before the last stop. `on_policy` and `on_trust` are called
-        with whatever comes into force, before its event.
+        """`kept`: the rules that were in force before the last stop. `on_policy` and `on_trust` are called with whatever comes
+        into force, before its event.
 
         `report(kind, data)` records trust.applied and trust.rejected; called on the loop.
         """
         self._directory, self._policy_file, self._list_key = directory, policy_file, list_key
         self._points, self._clock, self._report = frozenset(points), clock, report
         self._signers = signers or Signers()
-        self._policy_floor, self._on_policy, self._on_trust = policy_floor, on_policy, on_trust
+        self._kept, self._on_policy, self._on_trust = kept, on_policy, on_trust
         self._current: InForce | None = None
         self._seen: tuple[Any, Any] = (None, None)
         self._reloading = asyncio.Lock()
@@ -113,13 +113,14 @@ class TrustCache:
         return self._current
 
     async def load_first(self) -> None:
-        """At start both must load: there is nothing older to stay with. Raises ConfigError."""
+        """At start both must load; for rules that do not, those from before the last stop stay in force. Raises ConfigError."""
         self._seen = await asyncio.to_thread(self._look)
+        refused = None
         try:
             policy = await asyncio.to_thread(self._load_policy)
         except PolicyError as error:
-            first = error.problems[0]
-            raise ConfigError(self._policy_file, first.place, Expected(first.ko, first.en)) from error
+            refused = error
+            policy = await asyncio.to_thread(self._load_kept, error)
         try:
             trust = await asyncio.to_thread(self._load_trust)
             deny, visits, problems = await asyncio.to_thread(self._load_people)
@@ -128,6 +129,8 @@ class TrustCache:
                 self._directory, "", Expected(f"신뢰 디렉터리를 쓸 수 없습니다: {error}", str(error))
             ) from error
         self._current = InForce(trust, policy, deny, visits)
+        if refused is not None:
+            self._rejected("policy", str(refused))
         self._applied_policy(policy)
         self._applied_trust(trust, problems)
 
@@ -187,8 +190,23 @@ class TrustCache:
         )
 
     def _load_policy(self) -> Policy:
-        in_force = self._policy_floor if self._current is None else self._current.policy.version
-        return load_policy(self._policy_file, self._points, signer=self._signers.policy, in_force=in_force)
+        if self._current is not None:
+            in_force: int | None = self._current.policy.version
+        else:
+            in_force = None if self._kept is None else self._kept.version()
+        return load_policy(
+            self._policy_file, self._points, signer=self._signers.policy, in_force=in_force, kept=self._kept
+        )
+
+    def _load_kept(self, refused: PolicyError) -> Policy:
+        """Raises ConfigError of what was refused where none are kept that this gate can use."""
+        try:
+            if self._kept is not None:
+                return self._kept.load(self._points, signer=self._signers.policy)
+        except PolicyError as error:
+            _log.warning("the rules kept cannot be used either: %s", error)
+        first = refused.problems[0]
+        raise ConfigError(self._policy_file, first.place, Expected(first.ko, first.en)) from refused
 
     def _load_trust(self) -> Trust:
         previous = None if self._current is None else self._current.trust

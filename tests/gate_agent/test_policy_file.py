@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from gate_agent import policy_file
 from gate_agent.keys import Signers
-from gate_agent.policy_file import load_policy, read_floor, sign, signature_path, write_floor
+from gate_agent.policy_file import Kept, load_policy, sign, signature_path
 from gate_agent.trust import TrustCache
 from mdoc import cbor, cose
 from mdoc.cbor import Tag
@@ -144,10 +144,46 @@ async def test_the_gate_keeps_its_rules_when_older_or_unsigned_ones_come(tmp_pat
     assert cache.current.policy.version == 8
 
 
-def test_the_version_in_force_outlives_a_restart(tmp_path: Path) -> None:
-    floor = tmp_path / "policy.version"
-    assert read_floor(floor) is None
-    write_floor(floor, 12)
-    assert read_floor(floor) == 12
-    floor.write_text("twelve")
-    assert read_floor(floor) is None
+def test_the_rules_in_force_and_their_version_outlive_a_restart(tmp_path: Path, path: Path) -> None:
+    kept, officer = Kept(tmp_path / "rules.kept"), OFFICER.public_key()
+    assert kept.version() is None
+    with pytest.raises(PolicyError, match="no rules are kept"):
+        kept.load(POINTS)
+    taken = load_policy(sealed(path), POINTS, signer=officer, kept=kept)
+    path.unlink()
+    assert kept.version() == taken.version == 7
+    assert kept.load(POINTS, signer=officer) == taken
+
+
+def test_rules_that_are_refused_are_not_kept(tmp_path: Path, path: Path) -> None:
+    kept = Kept(tmp_path / "rules.kept")
+    with pytest.raises(PolicyError):
+        load_policy(sealed(path, STRANGER), POINTS, signer=OFFICER.public_key(), kept=kept)
+    assert kept.version() is None
+
+
+def test_kept_rules_are_checked_like_any_other(tmp_path: Path, path: Path) -> None:
+    copy = tmp_path / "rules.kept"
+    kept, officer = Kept(copy), OFFICER.public_key()
+    load_policy(sealed(path), POINTS, signer=officer, kept=kept)
+    with pytest.raises(PolicyError, match="does not verify"):
+        kept.load(POINTS, signer=STRANGER.public_key())
+    with pytest.raises(PolicyError, match="an entry is expected"):
+        kept.load({"another-door"}, signer=officer)
+    copy.write_bytes(copy.read_bytes() + b"\n# more")
+    with pytest.raises(PolicyError, match="does not verify"):
+        kept.load(POINTS, signer=officer)
+
+
+@pytest.mark.parametrize("raw", [b"", b"twelve", b"7", b"7\nzz\n", b"7\n\xff\n", b"9" * 5000, b"7\n\n" + bytes(2**21)])
+def test_a_damaged_copy_is_none(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "rules.kept").write_bytes(raw)
+    with pytest.raises(PolicyError):
+        Kept(tmp_path / "rules.kept").load(POINTS)
+
+
+def test_rules_that_cannot_be_kept_hold_all_the_same(
+    tmp_path: Path, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_policy(path, POINTS, kept=Kept(tmp_path / "absent" / "rules.kept")).version == 7
+    assert "cannot be kept" in caplog.text

@@ -10,7 +10,7 @@ import pytest
 
 from gate_agent.config import ConfigError
 from gate_agent.keys import public_key
-from gate_agent.policy_file import load_policy
+from gate_agent.policy_file import Kept, load_policy
 from gate_agent.trust import TrustCache
 from policy.document import PolicyError
 from protocol.events import Kind
@@ -35,9 +35,8 @@ class Bench:
         return kind, data["what"]
 
 
-@pytest.fixture
-def bench(world: World, tmp_path: Path) -> Bench:
-    world.authority.publish(tmp_path / "trust", NOW)
+def started(world: World, tmp_path: Path) -> Bench:
+    """As after a start of the agent: what an earlier one kept is there."""
     reports: list[tuple[Kind, dict[str, Any]]] = []
     cache = TrustCache(
         tmp_path / "trust",
@@ -46,8 +45,15 @@ def bench(world: World, tmp_path: Path) -> Bench:
         points={"lobby-in"},
         clock=FakeClock(),
         report=lambda kind, data: reports.append((kind, data)),
+        kept=Kept(tmp_path / "rules.kept"),
     )
-    made = Bench(world, tmp_path, cache, reports)
+    return Bench(world, tmp_path, cache, reports)
+
+
+@pytest.fixture
+def bench(world: World, tmp_path: Path) -> Bench:
+    world.authority.publish(tmp_path / "trust", NOW)
+    made = started(world, tmp_path)
     made.policy.write_text(POLICY)
     return made
 
@@ -100,6 +106,29 @@ async def test_a_bad_policy_is_refused_with_its_reason_and_the_old_one_stays(ben
     count = len(bench.reports)
     await bench.cache.poll()
     assert len(bench.reports) == count  # told once
+
+
+@pytest.mark.parametrize("text", [None, "version = ", POLICY.replace("version = 7", "version = 6")])
+async def test_a_gate_that_starts_with_rules_it_cannot_use_goes_on_with_those_from_before(
+    bench: Bench, text: str | None
+) -> None:
+    await bench.cache.load_first()
+    if text is None:
+        bench.policy.unlink()
+    else:
+        bench.policy.write_text(text)
+    after = started(bench.world, bench.folder)
+    await after.cache.load_first()
+    assert after.cache.current.policy == bench.cache.current.policy
+    assert [kind for kind, data in after.reports if data["what"] == "policy"] == [
+        Kind.TRUST_REJECTED,
+        Kind.TRUST_APPLIED,
+    ]
+    await after.cache.poll()
+    assert len(after.reports) == 3  # told once
+    after.policy.write_text(POLICY.replace("version = 7", "version = 8"))
+    await after.cache.poll()
+    assert after.cache.current.policy.version == 8
 
 
 async def test_a_policy_that_is_taken_away_is_refused_too(bench: Bench) -> None:
