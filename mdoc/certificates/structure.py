@@ -64,6 +64,7 @@ class Certificate:
     """One certificate. Byte fields are DER as received; equality is equality of all bytes."""
 
     __slots__ = (
+        "_key",
         "_subject",
         "algorithm",
         "der",
@@ -98,6 +99,7 @@ class Certificate:
     not_after: datetime
     public_key_info: bytes
     _subject: dict[bytes, tuple[bytes, ...]] | None
+    _key: PublicKey | None
     extensions: Mapping[bytes, tuple[bool, bytes]]
     """{OID content: (critical, value)}."""
 
@@ -133,7 +135,7 @@ def read(raw: bytes) -> Certificate:
     element, expect = der.element, der.expect
     found = Certificate()
     found.der = raw
-    found._subject = None
+    found._subject = found._key = None
     begin, end = der.whole(raw, der.SEQUENCE)
     at, tbs_end = expect(raw, begin, end, der.SEQUENCE)
     found.tbs = raw[begin:tbs_end]
@@ -272,12 +274,16 @@ def chain_from_header(value: object) -> list[bytes]:
 
 
 def verification_key(certificate: Certificate | x509.Certificate) -> PublicKey:
-    """The subject's key, of a kind this library verifies with. Raises MalformedError."""
+    """The subject's key, of a kind this library verifies with; read once. Raises MalformedError."""
+    ours = of(certificate)
+    if ours._key is None:
+        ours._key = _read_key(ours.public_key_info)
+    return ours._key
+
+
+def _read_key(info: bytes) -> PublicKey:
     try:
-        if isinstance(certificate, Certificate):
-            key = load_der_public_key(certificate.public_key_info)
-        else:
-            key = certificate.public_key()
+        key = load_der_public_key(info)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise MalformedError("certificate key cannot be read") from error
     if isinstance(key, ec.EllipticCurvePublicKey):
