@@ -7,7 +7,7 @@ loop; a driver keeps its blocking library in a thread or a worker process of its
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -77,15 +77,72 @@ class Link(Protocol):
         ...
 
 
-class BleCentral(Protocol):
-    """Reader as GATT client (mdoc peripheral server mode, ISO/IEC 18013-5 8.3.3.1.1)."""
+class BleRole(StrEnum):
+    """The reader's role on the air, named as GAP names it."""
+
+    CENTRAL = "central"
+    """The phone advertises and is the GATT server (mdoc peripheral server mode, ISO/IEC 18013-5 8.3.3.1.1)."""
+    PERIPHERAL = "peripheral"
+    """The reader advertises and is the GATT server (mdoc central client mode)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One advertisement of an armed phone (walk-up)."""
+
+    peer: str
+    """Tells phones apart while they advertise, the same at every adapter. Held in memory only, and never shown."""
+    rssi: int
+    """Received signal strength, dBm."""
+    at: float
+    """Monotonic time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approached:
+    """A phone that was walked up with: its engagement as read, and the open link."""
+
+    engagement: bytes
+    link: Link
+
+
+class Ble(Protocol):
+    """One adapter, shared by any number of lanes."""
+
+    @property
+    def roles(self) -> Sequence[BleRole]:
+        """What it may be used as; the first is preferred where a phone can both."""
+        ...
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
 
+    async def gone(self) -> None:
+        """Waits until the radio is gone, used or not, and raises DriverError then."""
+        ...
+
     async def connect(self, service: UUID, timeout: float) -> Link:
-        """Find the phone that advertises `service`, connect, subscribe and write State = start. Raises LinkError."""
+        """As central: find the phone that advertises `service`, connect, subscribe and write State = start.
+        Raises LinkError, or DriverError when the radio itself failed."""
+        ...
+
+    def reserve(self) -> UUID:
+        """A fresh service for one handover in which the gate says what is to be used; published ahead where that is possible."""
+        ...
+
+    async def serve(self, service: UUID, ident: bytes, timeout: float) -> Link:
+        """As peripheral: serve and advertise `service` with this lane's Ident until a phone has written State = start.
+        Raises LinkError, or DriverError when the radio itself failed."""
+        ...
+
+    def sightings(self) -> AsyncIterator[Sighting]:
+        """Armed phones as they are heard, for as long as somebody asks (walk-up). Raises DriverError."""
+        ...
+
+    async def approach(self, peer: str, timeout: float) -> Approached:
+        """As central: connect to a phone that was sighted, read its engagement, subscribe and write State = start.
+        Raises LinkError, or DriverError when the radio itself failed."""
         ...
 
 

@@ -23,6 +23,9 @@ ATT_HEADER = 3
 """Opcode and handle in front of a written or notified value, bytes (Vol 3 Part F 3.4.5.3, 3.4.7.1)."""
 MAX_VALUE = 512
 """Longest attribute value, bytes (Vol 3 Part F 3.2.9). At MTU 517 a stack offers 514: two too many."""
+SERVER_MTU = 512
+"""Largest ATT MTU to grant as GATT server: bluetoothd before 5.69 drops writes of 511 and 512 bytes without a word, so phones
+are made to write 509 (MTU - 3) at most."""
 MIN_VALUE = 2
 """A prefix and one byte of payload."""
 MAX_CHUNKS = 2 * limits.MAX_MESSAGE // (ATT_MTU_DEFAULT - ATT_HEADER - 1)
@@ -61,6 +64,12 @@ PERIPHERAL_SERVER = Characteristics(_uuid(0x1), _uuid(0x2), _uuid(0x3), None, _u
 """mdoc peripheral server mode: the phone is the GATT server (table 5)."""
 CENTRAL_CLIENT = Characteristics(_uuid(0x5), _uuid(0x6), _uuid(0x7), _uuid(0x8), _uuid(0xB))
 """mdoc central client mode: the reader is the GATT server (table 6)."""
+
+
+WALK_UP_SERVICE = UUID("8f0c5a1e-3f5d-4a8b-9c6e-2d7b1e40a6c1")
+"""Advertised by a phone whose holder has armed one presentation for whoever walks up to a gate. Ours, like the next."""
+WALK_UP_ENGAGEMENT = UUID("8f0c5a1f-3f5d-4a8b-9c6e-2d7b1e40a6c1")
+"""Read: the DeviceEngagement, at most MAX_VALUE bytes. The service's other characteristics are those of PERIPHERAL_SERVER."""
 
 
 class FramingError(MalformedError):

@@ -1,0 +1,78 @@
+"""`drivers.ports.Ble`: one adapter as central and as GATT server, for all lanes that name it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from uuid import UUID, uuid4
+
+from drivers.ble.central import BleakCentral, ConnectBudget
+from drivers.ble.radio import Radio
+from drivers.ble.server import GattServer, Host
+from drivers.ports import Approached, BleRole, DriverError, Link, Sighting
+from protocol.clock import Clock
+
+
+class BleAdapter:
+    """`roles` in order of preference. `host` makes the GATT server's side of the radio; it is called once, and only for an
+    adapter that is to be peripheral."""
+
+    def __init__(
+        self,
+        radio: Radio,
+        host: Callable[[], Host],
+        clock: Clock,
+        *,
+        roles: Sequence[BleRole] = tuple(BleRole),
+        budget: ConnectBudget | None = None,
+    ) -> None:
+        self.roles = tuple(roles)
+        self._central = BleakCentral(radio, clock, budget)
+        self._server = GattServer(host(), clock) if BleRole.PERIPHERAL in self.roles else None
+
+    async def start(self) -> None:
+        """Bring the radio up; also after a failure. Raises DriverError."""
+        await self.stop()
+        await self._central.start()
+        if self._server is not None:
+            await self._server.start()
+
+    async def stop(self) -> None:
+        """End open links, then put the radio away. Never raises."""
+        if self._server is not None:
+            await self._server.stop()
+        await self._central.stop()
+
+    async def gone(self) -> None:
+        """Waits until the radio is gone and raises DriverError then."""
+        watched = [asyncio.ensure_future(self._central.gone())]
+        if self._server is not None:
+            watched.append(asyncio.ensure_future(self._server.gone()))
+        try:
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            for task in watched:
+                task.cancel()
+            await asyncio.gather(*watched, return_exceptions=True)
+
+    async def connect(self, service: UUID, timeout: float) -> Link:
+        """As central. Raises LinkError or DriverError."""
+        return await self._central.connect(service, timeout)
+
+    def reserve(self) -> UUID:
+        return uuid4() if self._server is None else self._server.reserve()
+
+    async def serve(self, service: UUID, ident: bytes, timeout: float) -> Link:
+        """As peripheral. Raises LinkError or DriverError."""
+        if self._server is None:
+            raise DriverError("this adapter is not configured as peripheral")
+        return await self._server.serve(service, ident, timeout)
+
+    def sightings(self) -> AsyncIterator[Sighting]:
+        return self._central.sightings()
+
+    async def approach(self, peer: str, timeout: float) -> Approached:
+        """As central, to a phone that was sighted. Raises LinkError or DriverError."""
+        return await self._central.approach(peer, timeout)
