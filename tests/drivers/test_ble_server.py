@@ -22,7 +22,7 @@ from bumble.gatt import GATT_CLIENT_CHARACTERISTIC_CONFIGURATION_DESCRIPTOR as C
 from drivers.ble import BleakCentral, ConnectBudget
 from drivers.ble.bumble_host import BumbleRadio
 from drivers.ble.bumble_server import MAX_UNSERVED, BumbleHost
-from drivers.ble.server import MAX_RESERVED, MAX_SESSIONS, GattServer
+from drivers.ble.server import MAX_RESERVED, MAX_SESSIONS, GattServer, HostLostError, Notified, ServerLink
 from drivers.ports import (
     Carrier,
     DriverError,
@@ -837,6 +837,32 @@ async def test_handles_begin_again_at_the_end_and_pass_over_those_in_use() -> No
             assert handles == sorted(set(handles))
             assert max(handles) < 0xFFF8
         await finish(*await place.begin(waiting))
+
+
+async def test_a_phone_that_lowers_the_mtu_is_never_sent_a_value_cut_short() -> None:
+    async with bumble_building() as (place, _, _device):
+        link, phone = await place.session()
+        client = phone.peer.gatt_client
+        await answered(phone, lambda: client.send_request(att.ATT_Exchange_MTU_Request(client_rx_mtu=100)))
+        with pytest.raises(HostLostError, match="MTU"):
+            await cast("ServerLink", link).published.notify(Notified.DATA, bytes(98))
+        await exchange(link, phone, bytes(1000), b"response")
+        assert max(phone.notified) == 97
+
+
+async def test_a_phone_that_connects_while_advertising_is_being_stopped_is_not_overlooked() -> None:
+    async with bumble_building(start_seconds=SHORT) as (place, host, device):
+        lane, phone = place.lane(), await place.phone()
+        address = await asyncio.wait_for(phone.find(lane.service), GUARD)
+        sets = dict(device.extended_advertising_sets)
+        device.extended_advertising_sets.clear()  # as while bumble stops one: then it announces nothing
+        await phone.connect(address)
+        await phone.exchange_mtu()
+        assert host.phones == []
+        device.extended_advertising_sets.update(sets)
+        place.lane()  # advertising changes
+        await asyncio.wait_for(phone.gone.wait(), GUARD)
+        await good_session(place)
 
 
 async def test_a_phone_we_connected_to_sees_nothing_of_the_lanes(tmp_path: Path) -> None:
