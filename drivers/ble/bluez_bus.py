@@ -51,6 +51,12 @@ class BluezBus:
 
     def __init__(self, bus: MessageBus) -> None:
         self._bus = bus
+        self._ended = asyncio.ensure_future(self._disconnected())
+
+    async def _disconnected(self) -> None:
+        disconnected: Any = self._bus.wait_for_disconnect  # not annotated
+        with suppress(Exception):  # why it broke tells nothing more
+            await disconnected()
 
     @classmethod
     async def open(cls, handler: Callable[[Message], Message | bool] | None = None) -> BluezBus:
@@ -74,19 +80,20 @@ class BluezBus:
         signature: str = "",
         *body: Any,
         destination: str = SERVICE,
-        timeout: float = CALL_SECONDS,
+        timeout: float | None = None,
     ) -> list[Any]:
         """One method call; its results without variants. Raises DriverError, as BusError where there was an answer."""
+        limit = CALL_SECONDS if timeout is None else timeout
         if not self._bus.connected:
             raise DriverError("the bus connection ended")
         message = Message(
             destination=destination, path=path, interface=interface, member=member, signature=signature, body=list(body)
         )
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit):
                 reply = await self._bus.call(message)
         except TimeoutError:
-            raise DriverError(f"{member}: no answer within {timeout:g} s") from None
+            raise DriverError(f"{member}: no answer within {limit:g} s") from None
         except Exception as error:  # the socket's own errors, EOFError, and whatever else the library's reader met
             raise DriverError(f"{member}: {type(error).__name__}") from error
         if reply is None:
@@ -121,9 +128,7 @@ class BluezBus:
 
     async def ended(self) -> None:
         """Waits until the connection is closed by whichever side."""
-        disconnected: Any = self._bus.wait_for_disconnect  # not annotated
-        with suppress(Exception):  # why it broke tells nothing more
-            await disconnected()
+        await asyncio.wait({self._ended})  # cancelling the library's own wait would spoil it for everybody
 
     async def close(self) -> None:
         """Never raises; bluetoothd then forgets whatever was registered over this connection."""

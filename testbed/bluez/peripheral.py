@@ -132,6 +132,7 @@ class _Remote:
         """Value by value, no faster than the controller takes them."""
         loop, device = asyncio.get_running_loop(), self._bluez.shared.device
         while value := await loop.sock_recv(taken, ble.MAX_VALUE):
+            await self._bluez.taking.wait()
             for connection in list(self._subscribers):
                 with suppress(core.BaseBumbleError):
                     await device.notify_subscriber(connection, self.characteristic, value)
