@@ -218,6 +218,7 @@ class AdvertisingManager:
     def __init__(self, bluez: FakeBluez) -> None:
         self._bluez = bluez
         self.advertisements: dict[tuple[str, str], Any] = {}
+        self._turn = asyncio.Lock()  # bumble gives two sets that are made at once the same handle
         properties = {
             "ActiveInstances": ("y", 0),
             "SupportedInstances": ("y", bluez.knobs.instances),
@@ -237,7 +238,8 @@ class AdvertisingManager:
         try:
             reply = await self._bluez.tree.request(*key, PROPERTIES, "GetAll", "s", [ADVERTISEMENT])
             uuids: list[str] = unpack_variants(reply.body)[0]["ServiceUUIDs"]
-            advertising = await self._bluez.shared.command(lambda: self._advertise(uuids))
+            async with self._turn:
+                advertising = await self._bluez.shared.command(lambda: self._advertise(uuids))
         except (DBusError, BleakError):
             del self.advertisements[key]
             raise BluezError("Failed", "Failed to register advertisement") from None
@@ -270,8 +272,9 @@ class AdvertisingManager:
 
     async def _resume(self, key: tuple[str, str], advertising: Any) -> None:
         if advertising is not None and self.advertisements.get(key) is advertising:
-            with suppress(BleakError):
-                await self._bluez.shared.command(advertising.start)
+            async with self._turn:
+                with suppress(BleakError):
+                    await self._bluez.shared.command(advertising.start)
 
     async def _unregister(self, call: Call) -> None:
         if not await self.remove(call.sender, call.arguments[0]):
@@ -282,10 +285,11 @@ class AdvertisingManager:
         self._count()
         if advertising is None:
             return False
-        with suppress(BleakError):
-            if advertising.enabled:
-                await self._bluez.shared.command(advertising.stop)
-            await self._bluez.shared.command(advertising.remove)
+        async with self._turn:
+            with suppress(BleakError):
+                if advertising.enabled:
+                    await self._bluez.shared.command(advertising.stop)
+                await self._bluez.shared.command(advertising.remove)
         return True
 
     async def remove_all(self, owner: str | None = None) -> None:

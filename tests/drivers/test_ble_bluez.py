@@ -234,8 +234,7 @@ async def test_sessions_leave_nothing_behind() -> None:
             await good_session(place)
         with pytest.raises(LinkTimeoutError):
             await place.server.serve(place.service(), IDENT, 0.05)
-        await until(lambda: place.published() == before)
-        assert place.host._applications == {}
+        await until(lambda: place.published() == before and not place.host._applications)
 
 
 async def test_a_stopped_server_leaves_nothing_behind_and_ends_its_links() -> None:
@@ -391,8 +390,7 @@ async def test_bluetoothd_before_5_69_loses_writes_of_512_bytes_and_exchange_mtu
         link, phone = await place.session()
         assert phone.value_size == 512
         await phone.send(response)
-        with pytest.raises(LinkTimeoutError):
-            await link.receive(0.2)
+        assert await link.receive(GUARD) == response[-(len(response) % 511) :]  # all but the last, short one are lost
         await link.close()
     async with gate(Knobs(drops_long_writes=True, exchange_mtu=ble.SERVER_MTU)) as place:
         link, phone = await place.session()
