@@ -271,8 +271,8 @@ class AdvertisingManager:
         )
 
     async def _resume(self, key: tuple[str, str], advertising: Any) -> None:
-        if advertising is not None and self.advertisements.get(key) is advertising:
-            async with self._turn:
+        async with self._turn:
+            if key in self.advertisements:
                 with suppress(BleakError):
                     await self._bluez.shared.command(advertising.start)
 
@@ -298,4 +298,6 @@ class AdvertisingManager:
                 await self.remove(sender, path)
 
     def _count(self) -> None:
-        self._bluez.tree.set(self._bluez.adapter, ADVERTISING_MANAGER, ActiveInstances=len(self.advertisements))
+        taken = len(self.advertisements)
+        free = max(0, self._bluez.knobs.instances - taken)  # what is left, whatever its name says
+        self._bluez.tree.set(self._bluez.adapter, ADVERTISING_MANAGER, ActiveInstances=taken, SupportedInstances=free)
