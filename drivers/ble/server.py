@@ -313,9 +313,7 @@ class GattServer:
             self._spawn(self._withdraw(published))
             raise
         self._spawn(published.hide())
-        link = ServerLink(
-            session, published, opened_at=self._clock.monotonic(), spawn=self._spawn, end=self._end
-        )
+        link = ServerLink(session, published, opened_at=self._clock.monotonic(), spawn=self._spawn, end=self._end)
         self._links.add(link)
         session.inbox.on_violation = link.close_soon
         return link
