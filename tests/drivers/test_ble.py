@@ -335,7 +335,7 @@ async def lost_with_half_the_request(link: Link, phone: MeasuringPhone) -> None:
 
     def on_request(connection: Any, pdu: Any) -> bool:
         nonlocal written
-        written += pdu.op_code == att.Opcode.ATT_WRITE_COMMAND
+        written += int(pdu.op_code == att.Opcode.ATT_WRITE_COMMAND)
         if written == 4:
             in_background(leave(connection))
         return written >= 4
