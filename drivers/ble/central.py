@@ -85,6 +85,8 @@ class BleakCentral:
         self._turns = Turns(self._budget.turn_seconds, self._budget.connections)
         self._scan: Scan | None = None
         self._links: set[GattLink] = set()
+        # BlueZ has one connection for all its clients: who leaves a phone would take it from the other lane
+        self._connected: dict[str, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -153,10 +155,7 @@ class BleakCentral:
         for attempt in range(self._budget.attempts):
             if attempt:
                 await asyncio.sleep(self._budget.pause_seconds)
-            device = scan.sighted(peer) if peer is not None and not attempt else None
-            if device is None:
-                device = await scan.find(service, peer)
-            turn = await self._turns.take(again=attempt > 0)
+            device, turn = await self._locate(scan, service, peer, again=attempt > 0)
             try:
                 async with asyncio.timeout(self._budget.attempt_seconds):
                     ready = await self._subscribe(device, service, turn)
@@ -170,6 +169,20 @@ class BleakCentral:
             return await self._begin(ready), ready.engagement
         raise LinkLostError(f"{self._budget.attempts} connections lost before the session began")
 
+    async def _locate(self, scan: Scan, service: UUID, peer: str | None, *, again: bool) -> tuple[BLEDevice, Turn]:
+        """A phone that no other lane has, and the turn to connect to it."""
+        device = scan.sighted(peer) if peer is not None and not again else None
+        while True:
+            if device is None:
+                device = await scan.find(service, peer)
+            if device.address not in self._connected:
+                turn = await self._turns.take(again=again)
+                if device.address not in self._connected:
+                    return device, turn
+                turn.close()
+            await asyncio.wait({self._connected[device.address]})
+            device = None
+
     async def _subscribe(self, device: BLEDevice, service: UUID, turn: Turn) -> _Ready:
         """Connect, find the characteristics, subscribe. Whatever ends it early, the phone is let go in the background."""
         inbox = Inbox(self._clock)
@@ -181,6 +194,7 @@ class BleakCentral:
             bluez={} if self._radio.adapter is None else {"adapter": self._radio.adapter},
             backend=self._radio.backend.client if self._radio.backend else None,
         )
+        self._connected[device.address] = asyncio.get_running_loop().create_future()
         # a task of its own: cancelling BlueZ's connect takes as long as a disconnect, and no lane waits for that
         connecting = self._spawn(client.connect())
         try:
@@ -260,6 +274,9 @@ class BleakCentral:
         try:
             await self._disconnect(client)
         finally:
+            left = self._connected.pop(client.address, None)
+            if left is not None:
+                left.set_result(None)
             turn.close()
 
     @staticmethod
@@ -282,7 +299,7 @@ class _Offered:
         matching = [each for each in client.services if each.uuid == str(service)]
         if not matching:
             raise LinkProtocolError("the phone does not serve what it advertised")
-        self._service = matching[0]
+        self._service = min(matching, key=lambda each: each.handle)
 
     def characteristic(self, uuid: UUID, *properties: str) -> BleakGATTCharacteristic:
         matching = [each for each in self._service.characteristics if each.uuid == str(uuid)]

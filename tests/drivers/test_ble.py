@@ -250,7 +250,7 @@ async def test_a_lane_whose_phone_never_shows_up_keeps_no_other_waiting(place: B
 async def first_message(place: Building, service: UUID) -> bytes:
     link = await place.central.connect(service, 2.0)
     try:
-        return await link.receive(GUARD)
+        return await link.receive(0.3)
     finally:
         await link.close()
 
@@ -475,7 +475,12 @@ async def test_a_lane_that_finds_the_adapter_full_waits_for_a_place(stack: str) 
         await exchange(await waiting, phone, b"request", b"response")
 
 
-async def test_the_number_of_tries_is_bounded(place: Building) -> None:
+async def test_the_number_of_tries_is_bounded(stack: str) -> None:
+    async with building(stack, replace(QUICK, attempt_seconds=0.5)) as place:
+        await spend_every_try(place)
+
+
+async def spend_every_try(place: Building) -> None:
     phone, service = await place.phone(), place.service()
     drops: list[Any] = []
     phone.device.on("connection", lambda it: drops.append(asyncio.ensure_future(it.disconnect())))
