@@ -102,6 +102,7 @@ class BleakCentral:
         scan, self._scan = self._scan, None
         if scan is not None:
             await scan.stop()
+        self._turns.stop()
         for link in list(self._links):
             link.close_soon()
         if self._tasks:
@@ -179,27 +180,27 @@ class BleakCentral:
                 turn = await self._turns.take(again=again)
                 if device.address not in self._connected:
                     return device, turn
-                turn.close()
+                turn.close()  # another lane was quicker
             await asyncio.wait({self._connected[device.address]})
             device = None
 
     async def _subscribe(self, device: BLEDevice, service: UUID, turn: Turn) -> _Ready:
         """Connect, find the characteristics, subscribe. Whatever ends it early, the phone is let go in the background."""
         inbox = Inbox(self._clock)
-        client = BleakClient(
-            device,
-            disconnected_callback=lambda _: inbox.on_lost(),
-            services=[str(service)],
-            timeout=self._budget.attempt_seconds,
-            bluez={} if self._radio.adapter is None else {"adapter": self._radio.adapter},
-            backend=self._radio.backend.client if self._radio.backend else None,
-        )
+        try:
+            client = self._client(device, service, inbox)
+        except BaseException:
+            turn.close()
+            raise
         self._connected[device.address] = asyncio.get_running_loop().create_future()
         # a task of its own: cancelling BlueZ's connect takes as long as a disconnect, and no lane waits for that
         connecting = self._spawn(client.connect())
         try:
             await self._reach(client, connecting, turn)
-            await asyncio.shield(connecting)
+            await asyncio.wait({connecting})
+            if connecting.cancelled():
+                raise DriverError("the radio was stopped")
+            connecting.result()
             offered = _Offered(client, service)
             engagement = await _engagement(client, offered) if service == ble.WALK_UP_SERVICE else b""
             state, outgoing, incoming = offered.table()
@@ -247,6 +248,16 @@ class BleakCentral:
             link.close_soon()
             raise
         return link
+
+    def _client(self, device: BLEDevice, service: UUID, inbox: Inbox) -> BleakClient:
+        return BleakClient(
+            device,
+            disconnected_callback=lambda _: inbox.on_lost(),
+            services=[str(service)],
+            timeout=self._budget.attempt_seconds,
+            bluez={} if self._radio.adapter is None else {"adapter": self._radio.adapter},
+            backend=self._radio.backend.client if self._radio.backend else None,
+        )
 
     def _scanner(self, heard: AdvertisementDataCallback, services: list[str]) -> BleakScanner:
         return BleakScanner(
