@@ -149,7 +149,7 @@ class Building:
         return phone
 
 
-@pytest.fixture(params=["air"])
+@pytest.fixture(params=["bluez"])
 def stack(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
