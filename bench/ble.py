@@ -32,7 +32,7 @@ from testbed.scenario import GRANTED, Attempt, Script
 CLOCK = SystemClock()
 SEED = 18013
 LATENCY_S, RATE = 0.015, 40_000
-TAPS = 60
+TAPS = 120
 BETWEEN_S = 0.4
 PATIENCE_S = 60.0
 """Of a lane in the burst; a gate's lane waits less, and then asks the person to try again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -51,12 +50,6 @@ MAX_CHUNKS = 200
 """Of one message, where a test would otherwise send the real 27,594."""
 HURRIED = ConnectBudget(attempts=2, attempt_seconds=0.3, pause_seconds=0.01, scan_seconds=0.2)
 """For phones that never answer."""
-AVAILABLE = [
-    # the second comes with another module
-    name
-    for name in STACKS
-    if name == "air" or importlib.util.find_spec("tests.drivers.bluez_stack") is not None
-]
 
 
 @dataclass
@@ -124,7 +117,7 @@ async def building(stack: str, budget: ConnectBudget = QUICK, air: Air | None = 
             await central.stop()
 
 
-@pytest.fixture(params=AVAILABLE)
+@pytest.fixture(params=STACKS)
 def stack(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
