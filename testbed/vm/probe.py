@@ -1,0 +1,68 @@
+"""Runs in the guest: `python -m testbed.vm.probe [PART...]`. The verdict (0 or 1) goes to /run/verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from mdoc import ble
+from testbed.vm.central import CentralClaims
+from testbed.vm.claims import Claims
+from testbed.vm.guest import Guest
+
+VERDICT = Path("/run/verdict")
+
+
+async def _central(guest: Guest, claims: Claims) -> None:
+    await guest.bluetoothd.restart(ble.SERVER_MTU)
+    await CentralClaims(guest, claims).run()
+
+
+PARTS: dict[str, Callable[[Guest, Claims], Awaitable[None]]] = {"central": _central}
+
+
+async def _run(parts: list[str]) -> int:
+    begun = time.monotonic()
+    logging.getLogger("bumble").setLevel(logging.CRITICAL)
+    guest = await Guest.open()
+    recorder = None
+    if os.environ.get("BLE_VM_DEBUG") == "1":
+        with Path("/run/btmon.log").open("wb") as log:
+            recorder = await asyncio.create_subprocess_exec("btmon", "-T", stdout=log)
+    major, minor = await guest.bluetoothd.version()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("bleak", "dbus-fast", "bumble"))
+    print(
+        f"      Linux {platform.release()}, bluetoothd {major}.{minor}, Python {platform.python_version()}, {versions}",
+        flush=True,
+    )
+    claims = Claims()
+    for part in parts:
+        await PARTS[part](guest, claims)
+    await guest.bluetoothd.end()
+    if recorder is not None:
+        recorder.terminate()
+        await recorder.wait()
+    print(f"      {claims.held} ok, {len(claims.failed)} FAIL, {time.monotonic() - begun:.0f} s", flush=True)
+    return int(bool(claims.failed) or not claims.held)
+
+
+def main(arguments: list[str]) -> int:
+    unknown = [name for name in arguments if name not in PARTS]
+    if unknown:
+        print(f"FAIL  모르는 부분 / unknown part: {' '.join(unknown)}; {' '.join(PARTS)}", flush=True)
+        verdict = 1
+    else:
+        verdict = asyncio.run(_run(arguments or list(PARTS)))
+    VERDICT.write_text(f"{verdict}\n")
+    return verdict
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
