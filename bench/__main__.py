@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench import gate, lane, nfc, policy, verification
+from bench import ble, gate, lane, nfc, policy, verification
 from bench.row import table, write
 
 SUITES = {
@@ -14,6 +14,7 @@ SUITES = {
     "lane": lane.rows,
     "nfc": nfc.rows,
     "gate": gate.rows,
+    "ble": ble.rows,
 }
 
 

@@ -25,6 +25,8 @@ from bumble.transport.common import AsyncPipeSink, PacketParser
 
 ACL_LENGTH = 251
 """Bytes of one LE data packet with data length extension (Core Specification, Vol 6 Part B 4.5.10); bumble's default is 27."""
+RSSI = -50
+"""Signal strength of an advertisement where a test sets none, dBm."""
 MAX_BACKLOG = 1 << 20
 """Bytes a hub holds for a client that does not read; then the client is dropped."""
 
@@ -43,6 +45,11 @@ class AirController(Controller):
     le_acl_data_packet_length = ACL_LENGTH
     free_at = 0.0
     """Loop time at which this sender's last packet has left (shaped air)."""
+    connectable = True
+    """False: it advertises, and a connection to it stays pending."""
+    answers = True
+    """False: it never listens after it has advertised, so that a connection is made to nobody."""
+    _hearing = RSSI
 
     def on_hci_le_create_connection_cancel_command(
         self, _command: hci.HCI_LE_Create_Connection_Cancel_Command
@@ -64,6 +71,28 @@ class AirController(Controller):
         asyncio.get_running_loop().call_soon(self.send_hci_packet, cancelled)
         return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.SUCCESS)
 
+    def hear(self, sender: AirController, packet: ll.AdvertisingPdu, rssi: int) -> None:
+        """One packet on an advertising channel."""
+        if isinstance(packet, ll.ConnectInd):
+            if self.answers:
+                self.on_ll_advertising_pdu(packet)
+            return
+        pending = self.pending_le_connection
+        if not self.le_scan_enable and pending is None:
+            return
+        self._hearing = rssi
+        if not sender.connectable:
+            self.pending_le_connection = None
+        self.on_ll_advertising_pdu(packet)
+        if not sender.connectable:
+            self.pending_le_connection = pending
+
+    def send_hci_packet(self, packet: hci.HCI_Packet) -> None:
+        if isinstance(packet, hci.HCI_LE_Advertising_Report_Event | hci.HCI_LE_Extended_Advertising_Report_Event):
+            for report in packet.reports:
+                report.rssi = self._hearing  # upstream has one value for all
+        super().send_hci_packet(packet)
+
     def silence(self) -> None:
         """The device lost power: nothing is sent any more."""
         self.le_legacy_advertiser.stop()
@@ -75,11 +104,29 @@ class AirController(Controller):
 class Air(LocalLink):
     """`latency` in seconds and `rate` in bytes per second apply to each sender; `cut` loses all data while it is set."""
 
+    rssi: Callable[[AirController, AirController], int]
+    """Signal strength at which the second hears the first advertise, dBm."""
+
     def __init__(self, latency: float = 0.0, rate: float | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # bumble annotates its classes in part
         self.latency = latency
         self.rate = rate
         self.cut = False
+        self.rssi = lambda _sender, _receiver: RSSI
+
+    def controller_of(self, device: Any) -> AirController:
+        """The controller of a device in this process. Raises LookupError when it is not on this air."""
+        for controller in self.controllers:
+            if isinstance(controller, AirController) and controller.random_address == device.random_address:
+                return controller
+        raise LookupError("not on this air")
+
+    def send_advertising_pdu(self, sender_controller: Any, packet: ll.AdvertisingPdu) -> None:
+        loop = asyncio.get_running_loop()
+        for controller in self.controllers:
+            if isinstance(controller, AirController) and controller is not sender_controller:
+                rssi = self.rssi(sender_controller, controller)
+                loop.call_soon(controller.hear, sender_controller, packet, rssi)
 
     def send_acl_data(
         self, sender_controller: Any, destination_address: hci.Address, transport: PhysicalTransport, data: bytes

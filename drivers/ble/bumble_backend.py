@@ -22,7 +22,7 @@ from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData, AdvertisementDataCallback, BaseBleakScanner
 from bleak.backends.service import BleakGATTService, BleakGATTServiceCollection
 from bleak.exc import BleakDeviceNotFoundError, BleakError, BleakGATTProtocolError
-from bumble import core, hci
+from bumble import att, core, hci
 from bumble.core import AdvertisingData
 from bumble.device import Peer
 
@@ -231,7 +231,24 @@ class _Client(BaseBleakClient):
 
     async def read_gatt_char(self, characteristic: BleakGATTCharacteristic, **_: Any) -> bytearray:
         self._connected()
-        return bytearray(await self.shared.request(characteristic.obj.read_value()))
+        return bytearray(await self.shared.request(self._read(characteristic.obj)))
+
+    @staticmethod
+    async def _read(characteristic: Any) -> bytes:
+        """A long read that ends: bumble's own goes on for as long as the peer has more."""
+        client = characteristic.client
+        part = value = await client.read_value(characteristic.handle, no_long_read=True)
+        while len(part) == client.mtu - 1 and len(value) <= ble.MAX_VALUE:
+            response = await client.send_request(
+                att.ATT_Read_Blob_Request(attribute_handle=characteristic.handle, value_offset=len(value))
+            )
+            if response.op_code == att.Opcode.ATT_ERROR_RESPONSE:
+                if response.error_code in (att.ErrorCode.ATTRIBUTE_NOT_LONG, att.ErrorCode.INVALID_OFFSET):
+                    break
+                raise att.ATT_Error(response.error_code)
+            part = response.part_attribute_value
+            value += part
+        return bytes(value)
 
     async def read_gatt_descriptor(self, descriptor: BleakGATTDescriptor, **_: Any) -> bytearray:
         self._connected()
@@ -278,4 +295,4 @@ def backend_for(device: BumbleDevice) -> Backend:
         shared = state
         scanner = BumbleScanner
 
-    return Backend(BumbleScanner, BumbleClient)
+    return Backend(BumbleScanner, BumbleClient, state.gone)

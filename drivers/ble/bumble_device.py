@@ -20,6 +20,8 @@ from bleak.exc import (
 from bumble import att, core, hci
 from bumble.transport.common import TransportLostError
 
+from drivers.ports import DriverError
+
 HCI_SECONDS = 2.0
 """A controller answers a command within a second (Core Specification, Vol 4 Part E 4.4); bumble itself waits for ever."""
 
@@ -55,12 +57,19 @@ class SharedDevice:
     def __init__(self, device: BumbleDevice) -> None:
         self.device = device
         self.dead = False
+        self._lost = asyncio.Event()
         self.connecting = asyncio.Lock()  # a controller has one pending LE connection
         self._tasks: set[asyncio.Task[None]] = set()
         device.on("flush", self._on_flush)
 
     def _on_flush(self) -> None:
         self.dead = True  # the HCI transport is lost; a device is never reset in place
+        self._lost.set()
+
+    async def gone(self) -> None:
+        """Until the HCI transport is lost; raises DriverError then."""
+        await self._lost.wait()
+        raise DriverError("HCI transport lost")
 
     @property
     def legacy(self) -> bool:
@@ -93,11 +102,13 @@ class SharedDevice:
             if _being_cancelled():
                 raise
             raise BleakError("disconnected") from None  # bumble cancels the pending ATT response on link loss
-        except core.BaseBumbleError as error:
+        except BleakError:
+            raise
+        except Exception as error:  # bumble's client takes an answer for what was asked for, whatever the peer has sent
             raise BleakError(type(error).__name__) from error
 
     async def connect(self, address: hci.Address) -> BumbleConnection:
-        """LE connect without a time limit: the caller cancels, and the controller is told in the background."""
+        """LE connect without a time limit: the caller cancels; the cancellation returns when it is withdrawn (bounded)."""
         if self.dead:
             raise _failed("HCI transport lost")
         await self.connecting.acquire()
@@ -106,7 +117,7 @@ class SharedDevice:
             connection = await asyncio.shield(attempt)
         except asyncio.CancelledError:
             if _being_cancelled():
-                self.spawn(self._withdraw(attempt))
+                await asyncio.shield(self.spawn(self._withdraw(attempt)))
                 raise
             self.connecting.release()
             raise _failed("HCI transport lost") from None

@@ -77,15 +77,29 @@ class BumbleRadio:
     def __init__(self, hci: str) -> None:
         self._hci = hci
         self._open: OpenDevice | None = None
+        self._lost = asyncio.Event()
         self.backend: Backend | None = None
+
+    @property
+    def device(self) -> BumbleDevice | None:
+        """What central and GATT server share, and its HCI transport; None while not started."""
+        return None if self._open is None else self._open.device
 
     async def start(self) -> None:
         await self.stop()
         self._open = await open_device(self._hci, "gate")
+        self._lost = asyncio.Event()
+        self._open.device.on("flush", self._lost.set)
         self.backend = backend_for(self._open.device)
+
+    async def gone(self) -> None:
+        """Waits until the HCI transport is lost, or given up by `stop`, and raises DriverError then."""
+        await self._lost.wait()
+        raise DriverError(f"HCI transport {self._hci} lost")
 
     async def stop(self) -> None:
         opened, self._open = self._open, None
+        self._lost.set()
         self.backend = None
         if opened is not None:
             await opened.close()

@@ -1,15 +1,16 @@
-"""`BleCentral` on bleak: find the phone by its service, connect, subscribe, State = start (ISO/IEC 18013-5 8.3.3.1.1).
+"""Reader as central on bleak: find the phone by its service, connect, subscribe, State = start (ISO/IEC 18013-5 8.3.3.1.1).
 
 A connection lost before State = start is tried again with a fresh scan; after it never, because the phone has then spent its
-session. Disconnecting takes two seconds on BlueZ, so it always runs in the background and nobody waits for it.
+session. Disconnecting takes two seconds on BlueZ, so it always runs in the background and nobody waits for it. Lanes that share
+an adapter take turns (`Turns`): a phone that does not let itself be connected delays another lane by one turn at most.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,19 +25,29 @@ from drivers.ble.inbox import Inbox
 from drivers.ble.link import PEER_ERRORS, GattLink
 from drivers.ble.radio import Radio
 from drivers.ble.scan import Scan
-from drivers.ports import DriverError, Link, LinkLostError, LinkProtocolError, LinkTimeoutError
+from drivers.ble.turns import WITHDRAW_SECONDS, Turn, Turns
+from drivers.ports import (
+    Approached,
+    DriverError,
+    Link,
+    LinkLostError,
+    LinkProtocolError,
+    LinkTimeoutError,
+    Sighting,
+)
 from mdoc import ble
 from protocol.clock import Clock
 
 DISCONNECT_SECONDS = 12.0
 """BlueZ needs 2 to 3.4 s (measured) and bleak itself gives up after 10."""
+CONNECTED_POLL_SECONDS = 0.02
 STOP_SECONDS = 3.0
 """What a stopping agent grants its open links."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectBudget:
-    """How hard to try within the `timeout` of one `connect`."""
+    """How hard to try within the `timeout` of one `connect` or `approach`."""
 
     attempts: int = 10
     attempt_seconds: float = 5.0
@@ -45,6 +56,10 @@ class ConnectBudget:
     """Between tries."""
     scan_seconds: float = 10.0
     """A scan is restarted after this long without a find."""
+    turn_seconds: float = 1.5
+    """How long one phone may keep a shared adapter's pending connection while another lane waits for it."""
+    connections: int = 8
+    """Of one adapter, open or closing; controllers have room for about as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +67,12 @@ class _Ready:
     """Connected and subscribed, State = start not yet written."""
 
     client: BleakClient
+    turn: Turn
     inbox: Inbox
     state: BleakGATTCharacteristic
     outgoing: BleakGATTCharacteristic
+    engagement: bytes
+    """Of a phone walked up with; else empty."""
 
 
 class BleakCentral:
@@ -64,6 +82,7 @@ class BleakCentral:
         self._radio = radio
         self._clock = clock
         self._budget = budget or ConnectBudget()
+        self._turns = Turns(self._budget.turn_seconds, self._budget.connections)
         self._scan: Scan | None = None
         self._links: set[GattLink] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,7 +92,8 @@ class BleakCentral:
         logging.getLogger("bleak").setLevel(logging.CRITICAL)  # its lines name the phones' addresses
         await self.stop()
         await self._radio.start()
-        self._scan = Scan(self._scanner, self._budget.scan_seconds)
+        self._turns = Turns(self._budget.turn_seconds, self._budget.connections)
+        self._scan = Scan(self._scanner, self._budget.scan_seconds, self._clock)
 
     async def stop(self) -> None:
         """End open links, then put the radio away. Never raises."""
@@ -90,36 +110,67 @@ class BleakCentral:
                 await asyncio.wait(late, timeout=STOP_SECONDS)
         await self._radio.stop()
 
+    async def gone(self) -> None:
+        """Waits until the radio is gone, used or not, and raises DriverError then."""
+        self._started()
+        await self._radio.gone()
+        raise DriverError("the radio is gone")
+
     async def connect(self, service: UUID, timeout: float) -> Link:
         """LinkTimeoutError: nobody advertised `service`, or the time ran out; LinkLostError: every try was lost;
         LinkProtocolError: not the service of 18013-5; DriverError: the radio itself failed, start it again."""
+        link, _ = await self._within(timeout, self._connect(self._started(), service, None))
+        return link
+
+    def sightings(self) -> AsyncIterator[Sighting]:
+        """Armed phones as they are heard, for as long as somebody iterates. Raises DriverError."""
+        return self._sightings()
+
+    async def _sightings(self) -> AsyncIterator[Sighting]:
+        async with aclosing(self._started().sightings()) as sightings:
+            async for sighting in sightings:
+                yield sighting
+
+    async def approach(self, peer: str, timeout: float) -> Approached:
+        """To a phone that was sighted, on this adapter or another; never another phone in its stead. Errors as of `connect`."""
+        link, engagement = await self._within(timeout, self._connect(self._started(), ble.WALK_UP_SERVICE, peer))
+        return Approached(engagement, link)
+
+    def _started(self) -> Scan:
         if self._scan is None:
             raise DriverError("the radio is not started")
+        return self._scan
+
+    @staticmethod
+    async def _within(timeout: float, work: Coroutine[Any, Any, tuple[GattLink, bytes]]) -> tuple[GattLink, bytes]:
         try:
             async with asyncio.timeout(timeout):
-                return await self._connect(self._scan, service)
+                return await work
         except TimeoutError:
             raise LinkTimeoutError(f"no session with the phone within {timeout:g} s") from None
 
-    async def _connect(self, scan: Scan, service: UUID) -> GattLink:
+    async def _connect(self, scan: Scan, service: UUID, peer: str | None) -> tuple[GattLink, bytes]:
         for attempt in range(self._budget.attempts):
             if attempt:
                 await asyncio.sleep(self._budget.pause_seconds)
-            device = await scan.find(service)
+            device = scan.sighted(peer) if peer is not None and not attempt else None
+            if device is None:
+                device = await scan.find(service, peer)
+            turn = await self._turns.take(again=attempt > 0)
             try:
                 async with asyncio.timeout(self._budget.attempt_seconds):
-                    ready = await self._subscribe(device, service)
+                    ready = await self._subscribe(device, service, turn)
             except BleakBluetoothNotAvailableError as error:
                 raise DriverError("the radio failed while connecting") from error
             except (TimeoutError, LinkLostError, *PEER_ERRORS):
                 continue
             if scan is not self._scan:
-                self._spawn(self._disconnect(ready.client))
+                self._spawn(self._close(ready.client, turn))
                 raise DriverError("the radio was stopped")
-            return await self._begin(ready)
+            return await self._begin(ready), ready.engagement
         raise LinkLostError(f"{self._budget.attempts} connections lost before the session began")
 
-    async def _subscribe(self, device: BLEDevice, service: UUID) -> _Ready:
+    async def _subscribe(self, device: BLEDevice, service: UUID, turn: Turn) -> _Ready:
         """Connect, find the characteristics, subscribe. Whatever ends it early, the phone is let go in the background."""
         inbox = Inbox(self._clock)
         client = BleakClient(
@@ -133,16 +184,32 @@ class BleakCentral:
         # a task of its own: cancelling BlueZ's connect takes as long as a disconnect, and no lane waits for that
         connecting = self._spawn(client.connect())
         try:
+            await self._reach(client, connecting, turn)
             await asyncio.shield(connecting)
-            state, outgoing, incoming = _characteristics(client, service)
+            offered = _Offered(client, service)
+            engagement = await _engagement(client, offered) if service == ble.WALK_UP_SERVICE else b""
+            state, outgoing, incoming = offered.table()
             await client.start_notify(state, lambda _, value: inbox.on_state(bytes(value)))
             await client.start_notify(incoming, lambda _, value: inbox.on_data(bytes(value)))
             inbox.check()
         except BaseException:
             connecting.cancel()
-            self._spawn(self._let_go(client, connecting))
+            self._spawn(self._let_go(client, connecting, turn))
             raise
-        return _Ready(client, inbox, state, outgoing)
+        return _Ready(client, turn, inbox, state, outgoing, engagement)
+
+    @staticmethod
+    async def _reach(client: BleakClient, connecting: asyncio.Task[None], turn: Turn) -> None:
+        """Until the phone is connected, or the turn is over: then TimeoutError. MTU and discovery need no turn."""
+        while not client.is_connected and not connecting.done():
+            if turn.over.done():
+                raise TimeoutError
+            # no backend tells when the phone is connected; waiting for discovery too would make lanes wait in a row
+            await asyncio.wait(
+                {connecting, turn.over}, timeout=CONNECTED_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        if client.is_connected:
+            turn.pass_on()
 
     async def _begin(self, ready: _Ready) -> GattLink:
         """Write State = start. From here on the session is spent: no second try."""
@@ -153,7 +220,7 @@ class BleakCentral:
             outgoing=ready.outgoing,
             opened_at=self._clock.monotonic(),
             spawn=self._spawn,
-            disconnect=self._forget,
+            disconnect=lambda link: self._forget(link, ready.turn),
         )
         self._links.add(link)
         ready.inbox.on_violation = link.close_soon
@@ -175,13 +242,25 @@ class BleakCentral:
             backend=self._radio.backend.scanner if self._radio.backend else None,
         )
 
-    async def _forget(self, link: GattLink) -> None:
-        await self._disconnect(link.client)
+    async def _forget(self, link: GattLink, turn: Turn) -> None:
+        await self._close(link.client, turn)
         self._links.discard(link)
 
-    async def _let_go(self, client: BleakClient, connecting: asyncio.Task[None]) -> None:
-        await asyncio.wait({connecting}, timeout=DISCONNECT_SECONDS)
-        await self._disconnect(client)
+    async def _let_go(self, client: BleakClient, connecting: asyncio.Task[None], turn: Turn) -> None:
+        try:
+            await asyncio.wait({connecting}, timeout=WITHDRAW_SECONDS)
+            turn.pass_on()
+            await asyncio.wait({connecting}, timeout=DISCONNECT_SECONDS)
+            if connecting.done() and not connecting.cancelled():
+                connecting.exception()  # it was given up already: nobody else asks
+        finally:
+            await self._close(client, turn)
+
+    async def _close(self, client: BleakClient, turn: Turn) -> None:
+        try:
+            await self._disconnect(client)
+        finally:
+            turn.close()
 
     @staticmethod
     async def _disconnect(client: BleakClient) -> None:
@@ -196,23 +275,33 @@ class BleakCentral:
         return task
 
 
-def _characteristics(
-    client: BleakClient, service: UUID
-) -> tuple[BleakGATTCharacteristic, BleakGATTCharacteristic, BleakGATTCharacteristic]:
-    """State, Client2Server, Server2Client of the phone's service with the properties of table 5. Raises LinkProtocolError."""
-    offered = client.services.get_service(service)
-    if offered is None:
-        raise LinkProtocolError("the phone does not serve what it advertised")
+class _Offered:
+    """The phone's service as discovered. Raises LinkProtocolError when it is not there, or not what it should be."""
 
-    def characteristic(uuid: UUID, *properties: str) -> BleakGATTCharacteristic:
-        found = offered.get_characteristic(uuid)
-        if found is None or not set(properties) <= set(found.properties):
+    def __init__(self, client: BleakClient, service: UUID) -> None:
+        matching = [each for each in client.services if each.uuid == str(service)]
+        if not matching:
+            raise LinkProtocolError("the phone does not serve what it advertised")
+        self._service = matching[0]
+
+    def characteristic(self, uuid: UUID, *properties: str) -> BleakGATTCharacteristic:
+        matching = [each for each in self._service.characteristics if each.uuid == str(uuid)]
+        if len(matching) != 1 or not set(properties) <= set(matching[0].properties):
             raise LinkProtocolError("the phone's service lacks a characteristic or one of its properties")
-        return found
+        return matching[0]
 
-    table = ble.PERIPHERAL_SERVER
-    return (
-        characteristic(table.state, "notify", "write-without-response"),
-        characteristic(table.client_to_server, "write-without-response"),
-        characteristic(table.server_to_client, "notify"),
-    )
+    def table(self) -> tuple[BleakGATTCharacteristic, BleakGATTCharacteristic, BleakGATTCharacteristic]:
+        """State, Client2Server, Server2Client with the properties of table 5."""
+        table = ble.PERIPHERAL_SERVER
+        return (
+            self.characteristic(table.state, "notify", "write-without-response"),
+            self.characteristic(table.client_to_server, "write-without-response"),
+            self.characteristic(table.server_to_client, "notify"),
+        )
+
+
+async def _engagement(client: BleakClient, offered: _Offered) -> bytes:
+    value = bytes(await client.read_gatt_char(offered.characteristic(ble.WALK_UP_ENGAGEMENT, "read")))
+    if not 1 <= len(value) <= ble.MAX_VALUE:
+        raise LinkProtocolError(f"engagement of {len(value)} bytes, 1 to {ble.MAX_VALUE} expected")
+    return value

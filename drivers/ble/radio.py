@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,12 +17,19 @@ BUS_SECONDS = 5.0
 """BlueZ answers a D-Bus call in milliseconds; a bus that takes this long is as good as absent."""
 
 
+async def never() -> None:
+    """Waits for ever: nothing is watched."""
+    await asyncio.Event().wait()
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """What bleak's public `backend=` keyword takes."""
 
     scanner: type[BaseBleakScanner]
     client: type[BaseBleakClient]
+    gone: Callable[[], Awaitable[None]] = never
+    """Returns or raises DriverError once the device below is gone."""
 
 
 class Radio(Protocol):
@@ -43,6 +51,10 @@ class Radio(Protocol):
         """Never raises."""
         ...
 
+    async def gone(self) -> None:
+        """Between start and stop: returns or raises DriverError once the radio is gone, used or not."""
+        ...
+
 
 class BluezRadio:
     """bluetoothd's adapter; bluetoothd brings it up and keeps it."""
@@ -62,6 +74,12 @@ class BluezRadio:
     async def stop(self) -> None:
         pass
 
+    async def gone(self) -> None:
+        # dbus-fast is loaded where BlueZ is used
+        from drivers.ble.bluez_watch import adapter_gone  # noqa: PLC0415
+
+        await adapter_gone(self.adapter)
+
 
 class GivenRadio:
     """A backend whose device somebody else powers."""
@@ -76,3 +94,6 @@ class GivenRadio:
 
     async def stop(self) -> None:
         pass
+
+    async def gone(self) -> None:
+        await self.backend.gone()

@@ -127,7 +127,9 @@ class Session:
         return self.ident
 
     def on_subscribed(self, peer: str, what: Notified, on: bool) -> None:
-        """Raises NotPermittedError for one phone too many."""
+        """Raises NotPermittedError for one phone too many, and for others than the one that started."""
+        if self.peer not in (None, peer):
+            raise NotPermittedError
         if not on:
             self._subscribed.get(peer, set()).discard(what)
             return
@@ -213,12 +215,14 @@ class ServerLink:
         await asyncio.shield(self.close_soon())
 
     async def _close(self) -> None:
-        if self.session.inbox.open:
-            self.session.inbox.finish(LinkLostError, "closed by the gate")
-            with suppress(TimeoutError, HostLostError, DriverError):
-                async with asyncio.timeout(END_SECONDS):
-                    await self.published.notify(Notified.STATE, ble.STATE_END)
-        await self._end(self)
+        try:
+            if self.session.inbox.open:
+                self.session.inbox.finish(LinkLostError, "closed by the gate")
+                with suppress(TimeoutError, HostLostError, DriverError):
+                    async with asyncio.timeout(END_SECONDS):
+                        await self.published.notify(Notified.STATE, ble.STATE_END)
+        finally:
+            await self._end(self)
 
 
 class GattServer:
@@ -229,6 +233,7 @@ class GattServer:
     ) -> None:
         self._host, self._clock, self._random_bytes, self._pool_size = host, clock, random_bytes, pool
         self._running = False
+        self._stopped = asyncio.Event()
         self._pool: dict[UUID, tuple[Session, Published]] = {}
         self._reserved: OrderedDict[UUID, tuple[Session, Published]] = OrderedDict()
         self._slots = asyncio.Semaphore(MAX_SESSIONS - pool - MAX_RESERVED)
@@ -240,12 +245,13 @@ class GattServer:
         """Bring the adapter up and fill the pool; also after a failure. Raises DriverError."""
         await self.stop()
         await self._host.start()
-        self._running = True
+        self._running, self._stopped = True, asyncio.Event()
         await self._fill()
 
     async def stop(self) -> None:
         """End open links, then withdraw everything. Never raises."""
         self._running = False
+        self._stopped.set()
         for link in list(self._links):
             link.close_soon()
         if self._tasks:
@@ -257,8 +263,7 @@ class GattServer:
         ahead = [*self._pool.values(), *self._reserved.values()]
         self._pool.clear()
         self._reserved.clear()
-        for _, published in ahead:
-            await self._withdraw(published)
+        await asyncio.gather(*(self._withdraw(published) for _, published in ahead))
         await self._host.stop()
 
     async def gone(self) -> None:
@@ -289,48 +294,48 @@ class GattServer:
             raise DriverError("the radio is not started")
         try:
             async with asyncio.timeout(timeout):
-                await self._slots.acquire()
-                try:
-                    return await self._serve(service, ident)
-                except BaseException:
-                    self._slots.release()
-                    raise
+                return await self._serve(service, ident)
         except TimeoutError:
             raise LinkTimeoutError(f"no phone began a session within {timeout:g} s") from None
 
     async def _serve(self, service: UUID, ident: bytes) -> ServerLink:
-        ahead = self._reserved.pop(service, None)
-        if ahead is None:
-            session = Session(self._clock)
-            published = await self._host.publish(service, session)
-        else:
-            session, published = ahead
+        await self._slots.acquire()
+        try:
+            session, published = (
+                self._reserved.pop(service) if service in self._reserved else await self._publish(service)
+            )
+        except BaseException:
+            self._slots.release()
+            raise
         try:
             session.ident = ident  # before anybody can have seen the service
             await published.advertise()
             await self._start_of(session)
         except BaseException:
-            self._spawn(self._withdraw(published))
+            self._spawn(self._retire(published))
             raise
         self._spawn(published.hide())
-        link = ServerLink(
-            session, published, opened_at=self._clock.monotonic(), spawn=self._spawn, end=self._end
-        )
+        link = ServerLink(session, published, opened_at=self._clock.monotonic(), spawn=self._spawn, end=self._end)
         self._links.add(link)
         session.inbox.on_violation = link.close_soon
         return link
 
+    async def _publish(self, service: UUID) -> tuple[Session, Published]:
+        session = Session(self._clock)
+        return session, await self._host.publish(service, session)
+
     async def _start_of(self, session: Session) -> None:
-        """Until a phone starts; an adapter that goes meanwhile is noticed."""
-        started, gone = asyncio.ensure_future(session.started.wait()), asyncio.ensure_future(self._host.gone())
+        """Until a phone starts; an adapter that goes or is stopped meanwhile is noticed. Raises DriverError."""
+        waits = (session.started.wait(), self._host.gone(), self._stopped.wait())
+        watched = [asyncio.ensure_future(wait) for wait in waits]
         try:
-            await asyncio.wait({started, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not started.done():
-                await gone
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (started, gone):
+            for task in watched:
                 task.cancel()
-            await asyncio.gather(started, gone, return_exceptions=True)
+            await asyncio.gather(*watched, return_exceptions=True)
+        if not session.started.is_set():
+            raise DriverError("the radio was lost or stopped while a phone was waited for")
 
     async def _end(self, link: ServerLink) -> None:
         """A phone disconnects after State = end; one that does not is disconnected."""
@@ -342,9 +347,15 @@ class GattServer:
                         await session.left.wait()
                 if not session.left.is_set():
                     await link.published.drop(session.peer)
-            await self._withdraw(link.published)
         finally:
             self._links.discard(link)
+            await self._retire(link.published)
+
+    async def _retire(self, published: Published) -> None:
+        """Its slot is free only when the service is gone."""
+        try:
+            await self._withdraw(published)
+        finally:
             self._slots.release()
 
     async def _withdraw(self, published: Published) -> None:
@@ -362,8 +373,8 @@ class GattServer:
 
     async def _fill(self) -> None:
         while self._running and len(self._pool) < self._pool_size:
-            service, session = self._fresh(), Session(self._clock)
-            self._pool[service] = (session, await self._host.publish(service, session))
+            service = self._fresh()
+            self._pool[service] = await self._publish(service)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -56,7 +56,7 @@ class PhonePeripheral:
         max_mtu: int = MAX_MTU,
         owner: OpenDevice | None = None,
     ) -> None:
-        self._device = device
+        self.device = device
         self._clock = clock or SystemClock()
         self._random_bytes = random_bytes
         self._owner = owner
@@ -112,10 +112,10 @@ class PhonePeripheral:
         if self._service is not None:
             raise RuntimeError("one PhonePeripheral is one presentation")
         self._service = service
-        self._device.add_service(Service(str(service), [self._state, self._incoming, self._outgoing]))
+        self.device.add_service(Service(str(service), [self._state, self._incoming, self._outgoing]))
         address = static_address(self._random_bytes)
-        self._device.random_address = address
-        await self._device.send_sync_command(hci.HCI_LE_Set_Random_Address_Command(random_address=address))
+        self.device.random_address = address
+        await self.device.send_sync_command(hci.HCI_LE_Set_Random_Address_Command(random_address=address))
         await self._start_advertising()
 
     async def _start_advertising(self) -> None:
@@ -128,7 +128,7 @@ class PhonePeripheral:
         )
         async with self._advertising:
             if not self._closed:
-                await self._device.start_advertising(
+                await self.device.start_advertising(
                     advertising_data=bytes(data),
                     scan_response_data=b"",
                     auto_restart=False,
@@ -138,7 +138,7 @@ class PhonePeripheral:
 
     async def _stop_advertising(self) -> None:
         async with self._advertising:
-            await self._device.stop_advertising()
+            await self.device.stop_advertising()
 
     async def wait_started(self, timeout: float) -> None:
         """Until a reader has connected, subscribed and written State = start. Raises LinkTimeoutError."""
@@ -189,7 +189,7 @@ class PhonePeripheral:
         await self._quietly(self._stop_advertising)
         if self._connection is not None:
             await self._quietly(self._connection.disconnect)
-        self._device.remove_listener("connection", self._on_connection)
+        self.device.remove_listener("connection", self._on_connection)
 
     @staticmethod
     async def _quietly(step: Callable[[], Awaitable[None]]) -> None:
@@ -206,10 +206,10 @@ class PhonePeripheral:
 
     async def _notify(self, characteristic: Any, value: bytes) -> None:
         reader = self._reader()
-        if characteristic.handle not in self._device.gatt_server.subscribers.get(reader, {}):
+        if characteristic.handle not in self.device.gatt_server.subscribers.get(reader, {}):
             raise LinkProtocolError("the reader started without subscribing")  # bumble would drop the value silently
-        await self._device.notify_subscriber(reader, characteristic, value)
-        await drain(self._device, reader)
+        await self.device.notify_subscriber(reader, characteristic, value)
+        await drain(self.device, reader)
 
     def _on_connection(self, connection: BumbleConnection) -> None:
         self._connection = connection

@@ -1,7 +1,7 @@
 """The stacks that a gate's Bluetooth runs on, for the scenarios that have to hold on each of them.
 
-`air`: bleak's front end and our GATT server over bumble. `bluez`: bleak's own BlueZ backend and the D-Bus GATT server, on a private
-bus with a fake `org.bluez`. The phones and the air are the same: real ATT, L2CAP and HCI bytes.
+`air`: bleak's front end and our GATT server over bumble. `bluez`: bleak's own BlueZ backend and the D-Bus GATT server, on a
+private bus with a fake `org.bluez`. The phones and the air are the same: real ATT, L2CAP and HCI bytes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from drivers.ble import BleakCentral, ConnectBudget
 from drivers.ble.bumble_backend import backend_for
+from drivers.ble.bumble_server import BumbleHost
 from drivers.ble.radio import GivenRadio
 from drivers.ble.server import GattServer
 from protocol.clock import Clock
@@ -38,6 +40,13 @@ class Stack(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class GivenDevice:
+    """A device that somebody else powers."""
+
+    device: Any
+
+
 class AirStack:
     name = "air"
 
@@ -51,7 +60,10 @@ class AirStack:
         return central
 
     async def server(self, pool: int = 0) -> GattServer:
-        raise NotImplementedError
+        device = await virtual_device(self._air, "gate", Random(2).randbytes)
+        server = GattServer(BumbleHost(GivenDevice(device)), self._clock, Random(3).randbytes, pool=pool)
+        await server.start()
+        return server
 
 
 @asynccontextmanager

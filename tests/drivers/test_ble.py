@@ -370,7 +370,7 @@ async def test_a_phone_that_drops_before_start_is_connected_again() -> None:
             if not dropped:
                 dropped.append(asyncio.ensure_future(connection.disconnect()))
 
-        phone._device.on("connection", drop_the_first)
+        phone.device.on("connection", drop_the_first)
         await phone.advertise(service)
         link = await place.central.connect(service, GUARD)
         assert dropped
@@ -381,7 +381,7 @@ async def test_the_number_of_tries_is_bounded() -> None:
     async with building() as place:
         phone, service = await place.phone(), place.service()
         drops: list[Any] = []
-        phone._device.on("connection", lambda it: drops.append(asyncio.ensure_future(it.disconnect())))
+        phone.device.on("connection", lambda it: drops.append(asyncio.ensure_future(it.disconnect())))
         await phone.advertise(service)
         with pytest.raises(LinkLostError, match="3 connections"):
             await place.central.connect(service, GUARD)
@@ -395,7 +395,7 @@ async def test_a_phone_lost_after_start_is_not_connected_again() -> None:
     async with building() as place:
         phone, service = await place.phone(), place.service()
         connections: list[Any] = []
-        phone._device.on("connection", connections.append)
+        phone.device.on("connection", connections.append)
         await phone.advertise(service)
         link = await place.central.connect(service, GUARD)
         await phone.wait_started(GUARD)
@@ -447,7 +447,7 @@ async def test_a_phone_that_stops_answering_costs_one_try_not_the_lane(silent_fr
             place.air.cut = True
 
         if silent_from == "connection":
-            phone._device.on("connection", go_silent)
+            phone.device.on("connection", go_silent)
         else:
             phone._state.on("subscription", go_silent)
         await phone.advertise(service)
@@ -468,7 +468,7 @@ async def test_a_cancelled_connect_lets_the_phone_go() -> None:
             connection.on("disconnection", lambda _: gone.set())
             connected.set()
 
-        phone._device.on("connection", watch)
+        phone.device.on("connection", watch)
         await phone.advertise(service)
         attempt = asyncio.create_task(place.central.connect(service, GUARD))
         await asyncio.wait_for(connected.wait(), GUARD)
@@ -528,11 +528,11 @@ async def test_a_connect_that_times_out_leaves_no_connection_pending() -> None:
         phone, service = await place.phone(), place.service()
         await phone.advertise(service)
         device = await place.find(service, backend)
-        await phone._device.stop_advertising()
+        await phone.device.stop_advertising()
         with pytest.raises(TimeoutError):
             await BleakClient(device, timeout=0.05, backend=backend.client).connect()
         seen: list[Any] = []
-        phone._device.on("connection", seen.append)
+        phone.device.on("connection", seen.append)
         await phone._start_advertising()
         device = await place.find(service, backend)
         assert seen == []
