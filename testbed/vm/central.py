@@ -15,21 +15,23 @@ from drivers.ble.radio import BluezRadio
 from drivers.ports import DriverError, Link, LinkError, LinkLostError, LinkTimeoutError
 from protocol.clock import SystemClock
 from testbed.phone.ble import PhonePeripheral
-from testbed.vm.claims import Claims, Refuted, Stopwatch, hold
-from testbed.vm.guest import Guest, adapter_property, connected_devices, until
+from testbed.vm.claims import Claims, Stopwatch, expect, hold
+from testbed.vm.guest import Guest, until
 
 REQUEST = 1000
 CONNECT_SECONDS = 30.0
 TURN_SECONDS = 20.0
+GONE_SECONDS = 5.0
 IDLE_SECONDS = 10.0
 """BlueZ needs two to four seconds to disconnect."""
+CANCELS = 8
 SMALL, LARGE = 4096, 30_000
 
 
 class CentralClaims:
     def __init__(self, guest: Guest, claims: Claims) -> None:
         self._guest, self._claims = guest, claims
-        self._random = Random(3)
+        self._random = Random(3)  # noqa: S311  contents of messages, the same in every run
         self._central = BleakCentral(BluezRadio(), SystemClock())
 
     async def run(self) -> None:
@@ -44,11 +46,26 @@ class CentralClaims:
         )
         await claim("central: a phone that ends is told from one that is lost", self._ended)
         await claim("central: nobody advertises: a time-out in time", self._nobody)
-        await claim("central: a connect cancelled while it is pending delays the next phone little", self._cancelled)
-        await claim("central: a phone that never connects is given up in time", self._unreachable)
         await claim("central: afterwards nothing is connected and nothing scans", self._idle)
-        await claim("central: bluetoothd killed in a session: an error, and after a new start a session", self._killed)
+        await claim(
+            "central: bluetoothd killed in a session is noticed, and after a new start there is a session", self._killed
+        )
         await claim("central: bluetoothd restarted while idle: an error or a session, then a session", self._restarted)
+        await claim("central: the kernel reports no fault", self._kernel)
+        await self._central.stop()
+
+    async def run_pending(self) -> None:
+        """Phones that are heard and never connect. Linux 6.1 does not always stand them: a part of its own, run last."""
+        claim = self._claims.claim
+        await claim("pending: bluetoothd's adapter is found", self._central.start)
+        await claim("pending: a connect cancelled while it is pending, and the next phone", self._cancelled)
+        await claim("pending: a phone that never connects is given up in time", self._unreachable)
+        await claim("pending: a phone that never connects, and a good one beside it", self._beside)
+        await claim(
+            f"pending: {CANCELS} connects cancelled while they are pending, each with the next phone", self._many
+        )
+        await claim("pending: afterwards nothing is connected and nothing scans", self._idle)
+        await claim("pending: the kernel reports no fault", self._kernel)
         await self._central.stop()
 
     def _service(self) -> UUID:
@@ -110,7 +127,7 @@ class CentralClaims:
         await link.send(self._random.randbytes(REQUEST))
         watch.step("connect and send")
         self._guest.air.lose(self._guest.controller_of(device))
-        await _expect(link.receive(TURN_SECONDS), LinkLostError)
+        await expect(link.receive(TURN_SECONDS), LinkLostError)
         watch.step("lost after")
         closing = asyncio.create_task(link.close())
         after = await self._session(SMALL)
@@ -125,13 +142,13 @@ class CentralClaims:
             link = await self._central.connect(service, CONNECT_SECONDS)
             await phone.wait_started(TURN_SECONDS)
             await phone.end()
-            error = await _expect(link.receive(TURN_SECONDS), LinkError)
+            error = await expect(link.receive(TURN_SECONDS), LinkError)
             hold(type(error).__name__ == "LinkEndedError", type(error).__name__)
             await link.close()
 
     async def _nobody(self) -> Stopwatch:
         watch = Stopwatch()
-        await _expect(self._central.connect(self._service(), 2.0), LinkTimeoutError)
+        await expect(self._central.connect(self._service(), 2.0), LinkTimeoutError)
         watch.step("asked for 2000 ms, took")
         return watch
 
@@ -163,23 +180,37 @@ class CentralClaims:
             watch.step("next session in")
         return f"{watch} ({after})"
 
+    async def _beside(self) -> Stopwatch:
+        async with self._deaf_phone() as service:
+            hostile = asyncio.create_task(self._central.connect(service, CONNECT_SECONDS))
+            await until(lambda: self._guest.controller.connecting, CONNECT_SECONDS)
+            try:
+                return await self._session(SMALL)
+            finally:
+                hostile.cancel()
+                await asyncio.wait({hostile})
+
+    async def _many(self) -> str:
+        took = []
+        for _ in range(CANCELS):
+            begun = time.monotonic()
+            await self._cancelled()
+            took.append(time.monotonic() - begun)
+        return f"each {min(took) * 1000:.0f} to {max(took) * 1000:.0f} ms"
+
+    async def _kernel(self) -> None:
+        faults = self._guest.kernel_log.faults()
+        hold(not faults, "; ".join(faults))
+
     async def _unreachable(self) -> Stopwatch:
         watch = Stopwatch()
         async with self._deaf_phone() as service:
-            await _expect(self._central.connect(service, 8.0), LinkError)
+            await expect(self._central.connect(service, 8.0), LinkError)
             watch.step("asked for 8000 ms, took")
         return watch
 
-    async def _idle(self) -> Stopwatch:
-        watch = Stopwatch()
-        async with asyncio.timeout(IDLE_SECONDS):
-            while (
-                await connected_devices() or await adapter_property("Discovering") or self._guest.controller.connections
-            ):
-                await asyncio.sleep(0.1)
-        watch.step("within")
-        hold(not self._guest.controller.connecting, "the controller still has a connect pending")
-        return watch
+    async def _idle(self) -> str:
+        return f"after {await self._guest.idle(IDLE_SECONDS) * 1000:.0f} ms"
 
     async def _killed(self) -> Stopwatch:
         watch = Stopwatch()
@@ -187,12 +218,19 @@ class CentralClaims:
             service = self._service()
             await phone.advertise(service)
             link = await self._central.connect(service, CONNECT_SECONDS)
+            gone = asyncio.create_task(expect(self._central.gone(), DriverError))
+            receiving = asyncio.create_task(expect(link.receive(TURN_SECONDS), LinkError))
+            await asyncio.sleep(0)
             watch.step("connect")
             await self._guest.bluetoothd.end(signal.SIGKILL)
-            error = await _expect(link.receive(TURN_SECONDS), LinkError)
-            watch.step(f"{type(error).__name__} after")
-            error = await _expect(self._central.connect(self._service(), 5.0), (DriverError, LinkError))
-            watch.step(f"another connect: {type(error).__name__} after")
+            async with asyncio.timeout(GONE_SECONDS):
+                await gone
+            watch.step("gone() after")
+            await self._central.stop()
+            error = await receiving
+            watch.step(f"stopped; the link ends in {type(error).__name__}, after")
+            await expect(self._central.start(), DriverError)
+            watch.step("refuses to start while there is none")
             await self._guest.bluetoothd.start()
             watch.step("bluetoothd is back")
         await self._restart_session()
@@ -216,12 +254,3 @@ class CentralClaims:
         """As the supervisor does it after a DriverError."""
         await self._central.start()
         await self._session(SMALL)
-
-
-async def _expect(work: object, kind: type[Exception] | tuple[type[Exception], ...]) -> Exception:
-    """The error that `work` is to end in. Raises Refuted."""
-    try:
-        await work  # type: ignore[misc]
-    except kind as error:  # type: ignore[misc]
-        return error
-    raise Refuted("it ended well")

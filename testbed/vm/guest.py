@@ -19,9 +19,11 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from testbed.air import Air, AirController, virtual_device
+from testbed.vm.claims import Refuted
 
 BLUETOOTHD = "/usr/libexec/bluetooth/bluetoothd"
 CONFIG = Path("/etc/bluetooth/main.conf")
+SECTIONS = {"ExchangeMTU": "GATT", "Autoconnecttimeout": "LE"}
 LOG = Path("/run/bluetoothd.log")
 UP_SECONDS = 20.0
 """Emulated, bluetoothd needs one to three seconds until its adapter is powered."""
@@ -78,10 +80,6 @@ class KernelController(AirController):
         return self.pending_le_connection is not None
 
     @property
-    def connections(self) -> int:
-        return len(self.le_connections)
-
-    @property
     def advertises(self) -> bool:
         return self.le_legacy_advertiser.enabled or any(one.enabled for one in self.advertising_sets.values())
 
@@ -101,39 +99,67 @@ class Bluetoothd:
         major, minor = answer.split(b".")[:2]
         return int(major), int(minor)
 
-    def configure(self, exchange_mtu: int | None) -> None:
-        """`[GATT] ExchangeMTU`, or the file as it was shipped. Read by the next start."""
-        setting = "" if exchange_mtu is None else f"\nExchangeMTU = {exchange_mtu}"
-        CONFIG.write_text(re.sub(r"(?m)^\[GATT\]$", f"[GATT]{setting}", self._as_shipped))
+    def configure(self, **settings: int) -> None:
+        """Settings by name, such as ExchangeMTU; none: the file as it was shipped. Read by the next start."""
+        text = self._as_shipped
+        for name, value in settings.items():
+            text = re.sub(rf"(?m)^\[{SECTIONS[name]}\]$", f"[{SECTIONS[name]}]\n{name} = {value}", text)
+        CONFIG.write_text(text)
 
     async def start(self) -> None:
         """Until an adapter is powered."""
-        self._log = LOG.open("ab")
+        self._log = await asyncio.to_thread(LOG.open, "ab")
         self._process = await asyncio.create_subprocess_exec(
             BLUETOOTHD, "-n", *self._debug, stdout=self._log, stderr=self._log
         )
         async with asyncio.timeout(UP_SECONDS):
-            while not await adapter_property("Powered"):
+            while not await powered():  # noqa: ASYNC110  bluetoothd is asked, it tells nobody
                 await asyncio.sleep(POLL_SECONDS)
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(how)
+            with suppress(ProcessLookupError):  # the kernel may have ended it
+                process.send_signal(how)
             async with asyncio.timeout(DOWN_SECONDS):
                 await process.wait()
         if self._log is not None:
             self._log.close()
 
-    async def restart(self, exchange_mtu: int | None = None) -> None:
+    async def restart(self, **settings: int) -> None:
+        """With the settings of `configure`."""
         await self.end()
-        self.configure(exchange_mtu)
+        self.configure(**settings)
         await self.start()
 
 
+class KernelLog:
+    """What the kernel says of itself from now on."""
+
+    def __init__(self) -> None:
+        self._log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(self._log, 0, os.SEEK_END)
+
+    def faults(self) -> list[str]:
+        """Warnings and worse since the last call, one line each."""
+        found = []
+        with suppress(BlockingIOError):
+            while True:
+                try:
+                    record = os.read(self._log, 8192).decode(errors="replace")
+                except BrokenPipeError:  # records were overwritten before they were read
+                    continue
+                text = record.partition(";")[2].partition("\n")[0]
+                if re.search(r"\bBUG\b|WARNING: CPU|Oops|general protection|use-after-free", text):
+                    found.append(text)
+        return found
+
+
 async def managed_objects() -> dict[str, dict[str, dict[str, Any]]]:
-    """What bluetoothd has on the bus, by path and interface; empty while it is not there. A connection of its own: it
-    disturbs nothing."""
+    """What bluetoothd has on the bus, by path, interface and property; empty while it is not there.
+
+    Over a connection of its own, so that it disturbs nothing.
+    """
     bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
     try:
         reply = await bus.call(
@@ -147,27 +173,22 @@ async def managed_objects() -> dict[str, dict[str, dict[str, Any]]]:
     finally:
         bus.disconnect()
         with suppress(Exception):
-            await bus.wait_for_disconnect()
+            await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # annotated in part
     if reply is None or reply.message_type is MessageType.ERROR:
         return {}
-    objects: dict[str, dict[str, dict[str, Any]]] = reply.body[0]
-    return objects
+    return {
+        path: {name: {key: held.value for key, held in properties.items()} for name, properties in interfaces.items()}
+        for path, interfaces in reply.body[0].items()
+    }
 
 
-async def adapter_property(name: str) -> Any:
-    for interfaces in (await managed_objects()).values():
-        if "org.bluez.Adapter1" in interfaces:
-            return interfaces["org.bluez.Adapter1"][name].value
-    return None
+async def having(interface: str) -> list[dict[str, Any]]:
+    """The properties of each object that has `interface`."""
+    return [interfaces[interface] for interfaces in (await managed_objects()).values() if interface in interfaces]
 
 
-async def connected_devices() -> int:
-    """How many phones bluetoothd holds connected."""
-    return sum(
-        interfaces["org.bluez.Device1"]["Connected"].value
-        for interfaces in (await managed_objects()).values()
-        if "org.bluez.Device1" in interfaces
-    )
+async def powered() -> bool:
+    return any(adapter["Powered"] for adapter in await having("org.bluez.Adapter1"))
 
 
 class Guest:
@@ -176,6 +197,7 @@ class Guest:
     def __init__(self, air: Air, controller: KernelController) -> None:
         self.air, self.controller = air, controller
         self.bluetoothd = Bluetoothd()
+        self.kernel_log = KernelLog()
 
     @classmethod
     async def open(cls) -> Guest:
@@ -193,6 +215,36 @@ class Guest:
     async def device(self) -> Device:
         """A phone's radio, on the same air."""
         return await virtual_device(self.air, "phone")
+
+    async def idle(self, seconds: float) -> float:
+        """Seconds until nothing is connected, scanned for, being connected to or advertised. Raises Refuted."""
+        begun = time.monotonic()
+        busy = await self._busy()
+        while busy:
+            if time.monotonic() - begun > seconds:
+                raise Refuted(f"still busy after {seconds:g} s: {', '.join(busy)}")
+            await asyncio.sleep(POLL_SECONDS)
+            busy = await self._busy()
+        return time.monotonic() - begun
+
+    async def _busy(self) -> list[str]:
+        controller = self.controller
+        devices = sum(device["Connected"] for device in await having("org.bluez.Device1"))
+        adapters = await having("org.bluez.Adapter1")
+        managers = await having("org.bluez.LEAdvertisingManager1")
+        return [
+            *([f"bluetoothd holds {devices} connected"] if devices else []),
+            *(["bluetoothd scans"] if any(adapter["Discovering"] for adapter in adapters) else []),
+            *(["bluetoothd advertises"] if any(manager["ActiveInstances"] for manager in managers) else []),
+            *(
+                [f"the controller has {len(controller.le_connections)} connections"]
+                if controller.le_connections
+                else []
+            ),
+            *(["the controller connects"] if controller.connecting else []),
+            *(["the controller scans"] if controller.le_scan_enable else []),
+            *(["the controller advertises"] if controller.advertises else []),
+        ]
 
     def controller_of(self, device: Device) -> AirController:
         """The virtual controller below a phone."""

@@ -16,16 +16,46 @@ from mdoc import ble
 from testbed.vm.central import CentralClaims
 from testbed.vm.claims import Claims
 from testbed.vm.guest import Guest
+from testbed.vm.server import ServerClaims
 
+AUTOCONNECT_MS = 1000
+"""How long Linux holds on to one pending connect; 4000 unless told."""
 VERDICT = Path("/run/verdict")
+RECORD = "/run/btmon.log"
 
 
 async def _central(guest: Guest, claims: Claims) -> None:
-    await guest.bluetoothd.restart(ble.SERVER_MTU)
+    await guest.bluetoothd.restart(ExchangeMTU=ble.SERVER_MTU)
     await CentralClaims(guest, claims).run()
 
 
-PARTS: dict[str, Callable[[Guest, Claims], Awaitable[None]]] = {"central": _central}
+async def _pending(guest: Guest, claims: Claims) -> None:
+    await guest.bluetoothd.restart(ExchangeMTU=ble.SERVER_MTU, Autoconnecttimeout=AUTOCONNECT_MS)
+    await CentralClaims(guest, claims).run_pending()
+
+
+async def _pending_as_shipped(guest: Guest, claims: Claims) -> None:
+    await guest.bluetoothd.restart(ExchangeMTU=ble.SERVER_MTU)
+    await CentralClaims(guest, claims).run_pending()
+
+
+async def _server(guest: Guest, claims: Claims) -> None:
+    await guest.bluetoothd.restart(ExchangeMTU=ble.SERVER_MTU)
+    await ServerClaims(guest, claims).run()
+
+
+async def _as_shipped(guest: Guest, claims: Claims) -> None:
+    await guest.bluetoothd.restart()
+    await ServerClaims(guest, claims).run_as_shipped()
+
+
+PARTS: dict[str, Callable[[Guest, Claims], Awaitable[None]]] = {
+    "central": _central,
+    "server": _server,
+    "as-shipped": _as_shipped,
+    "pending": _pending,
+    "pending-as-shipped": _pending_as_shipped,
+}
 
 
 async def _run(parts: list[str]) -> int:
@@ -34,8 +64,7 @@ async def _run(parts: list[str]) -> int:
     guest = await Guest.open()
     recorder = None
     if os.environ.get("BLE_VM_DEBUG") == "1":
-        with Path("/run/btmon.log").open("wb") as log:
-            recorder = await asyncio.create_subprocess_exec("btmon", "-T", stdout=log)
+        recorder = await asyncio.create_subprocess_exec("btmon", "-T", stdout=os.open(RECORD, os.O_CREAT | os.O_WRONLY))
     major, minor = await guest.bluetoothd.version()
     versions = ", ".join(f"{name} {version(name)}" for name in ("bleak", "dbus-fast", "bumble"))
     print(
