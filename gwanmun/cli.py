@@ -45,6 +45,14 @@ COMMANDS = (
         False,
     ),
     Command(
+        "selftest",
+        "gate_agent.selftest",
+        "main",
+        "gate",
+        "게이트의 장치와 설정을 점검합니다 / check the gate's devices and what they need",
+        False,
+    ),
+    Command(
         "controller",
         "controller.main",
         "run",

@@ -27,6 +27,8 @@ ACL_LENGTH = 251
 """Bytes of one LE data packet with data length extension (Core Specification, Vol 6 Part B 4.5.10); bumble's default is 27."""
 RSSI = -50
 """Signal strength of an advertisement where a test sets none, dBm."""
+CONTROL_S = 1e-5
+"""Of a control PDU on a shaped air, seconds: enough to come after the data before it."""
 MAX_BACKLOG = 1 << 20
 """Bytes a hub holds for a client that does not read; then the client is dropped."""
 
@@ -148,8 +150,18 @@ class Air(LocalLink):
     def send_ll_control_pdu(
         self, sender_address: hci.Address, receiver_address: hci.Address, packet: ll.ControlPdu
     ) -> None:
+        sender = self.find_le_controller(sender_address)
+        if isinstance(sender, AirController) and (self.latency or self.rate):
+            # behind the data that this sender has handed over before
+            loop = asyncio.get_running_loop()
+            at = max(loop.time(), sender.free_at) + self.latency + CONTROL_S
+            loop.call_at(at, self._send_ll_control_pdu, sender_address, receiver_address, packet)
+        else:
+            self._send_ll_control_pdu(sender_address, receiver_address, packet)
+
+    def _send_ll_control_pdu(self, sender: hci.Address, receiver: hci.Address, packet: ll.ControlPdu) -> None:
         with suppress(InvalidArgumentError):  # upstream's Disconnect fails half-way when the peer has left the air
-            super().send_ll_control_pdu(sender_address, receiver_address, packet)
+            super().send_ll_control_pdu(sender, receiver, packet)
 
     def lose(self, controller: AirController) -> None:
         """The device is gone: its peers see the connection time out (at once: the air keeps no supervision timers)."""

@@ -47,13 +47,31 @@ class BusError(DriverError):
 
 
 class BluezBus:
-    """`handler` sees every incoming call and signal on the loop; it must not raise."""
+    """`handler` sees every incoming signal and call on the loop and must not raise; True: a call has been seen to."""
 
     def __init__(self, bus: MessageBus) -> None:
         self._bus = bus
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+        bus.add_message_handler(self._on_answer)
+        self._ended = asyncio.ensure_future(self._disconnected())
+
+    async def _disconnected(self) -> None:
+        disconnected: Any = self._bus.wait_for_disconnect  # not annotated
+        with suppress(Exception):  # why it broke tells nothing more
+            await disconnected()
+        for answer in self._answers.values():
+            answer.cancel()
+
+    def _on_answer(self, message: Message) -> bool:
+        answer = self._answers.get(message.reply_serial)
+        if answer is None or message.message_type not in (MessageType.METHOD_RETURN, MessageType.ERROR):
+            return False
+        if not answer.done():
+            answer.set_result(message)
+        return True
 
     @classmethod
-    async def open(cls, handler: Callable[[Message], Message | bool] | None = None) -> BluezBus:
+    async def open(cls, handler: Callable[[Message], bool] | None = None) -> BluezBus:
         """Raises DriverError."""
         logging.getLogger("dbus_fast").setLevel(logging.CRITICAL)  # its lines hold messages, and so payloads
         try:
@@ -74,23 +92,32 @@ class BluezBus:
         signature: str = "",
         *body: Any,
         destination: str = SERVICE,
-        timeout: float = CALL_SECONDS,
+        timeout: float | None = None,
     ) -> list[Any]:
         """One method call; its results without variants. Raises DriverError, as BusError where there was an answer."""
+        limit = CALL_SECONDS if timeout is None else timeout
         if not self._bus.connected:
             raise DriverError("the bus connection ended")
         message = Message(
             destination=destination, path=path, interface=interface, member=member, signature=signature, body=list(body)
         )
+        # The library's own call leaves the fate of the sending to nobody, and asyncio then reports it as lost.
+        message.serial = self._bus.next_serial()
+        answer = self._answers[message.serial] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(timeout):
-                reply = await self._bus.call(message)
+            async with asyncio.timeout(limit):
+                await self._bus.send(message)
+                await asyncio.wait({answer})
         except TimeoutError:
-            raise DriverError(f"{member}: no answer within {timeout:g} s") from None
-        except Exception as error:  # the socket's own errors, EOFError, and whatever else the library's reader met
+            raise DriverError(f"{member}: no answer within {limit:g} s") from None
+        except OSError as error:
             raise DriverError(f"{member}: {type(error).__name__}") from error
-        if reply is None:
+        finally:
+            del self._answers[message.serial]
+            answer.cancel()
+        if answer.cancelled():
             raise DriverError("the bus connection ended")
+        reply = answer.result()
         if reply.message_type is MessageType.ERROR:
             raise BusError(member, reply.error_name or "unknown error")
         results: list[Any] = unpack_variants(reply.body)
@@ -109,21 +136,22 @@ class BluezBus:
         found: Objects = (await self.call("/", OBJECT_MANAGER, "GetManagedObjects"))[0]
         return found
 
-    def reply(self, message: Message, *, close: Callable[[], None]) -> None:
-        """Send an answer that carries a file descriptor; `close` is called when it has left, or never will."""
+    def send(self, message: Message, close: Callable[[], None] = lambda: None) -> None:
+        """Send an answer; `close` is called when it has left, or never will (a file descriptor that it carries)."""
 
         def sent(done: asyncio.Future[Any]) -> None:
             if not done.cancelled():
                 done.exception()  # the end of the connection is noticed elsewhere
             close()
 
-        self._bus.send(message).add_done_callback(sent)
+        try:
+            self._bus.send(message).add_done_callback(sent)
+        except OSError:  # the library raises at times what it also puts into the future
+            close()
 
     async def ended(self) -> None:
         """Waits until the connection is closed by whichever side."""
-        disconnected: Any = self._bus.wait_for_disconnect  # not annotated
-        with suppress(Exception):  # why it broke tells nothing more
-            await disconnected()
+        await asyncio.wait({self._ended})  # cancelling the library's own wait would spoil it for everybody
 
     async def close(self) -> None:
         """Never raises; bluetoothd then forgets whatever was registered over this connection."""

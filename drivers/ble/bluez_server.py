@@ -17,8 +17,8 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +28,6 @@ from drivers.ble.bluez_bus import (
     ADAPTER,
     ADVERTISEMENT,
     ADVERTISING_MANAGER,
-    CALL_SECONDS,
     DEVICE,
     GATT_CHARACTERISTIC,
     GATT_MANAGER,
@@ -349,7 +348,8 @@ class _Application:
         self._channels.pop(what, None)
         peers = self._subscribers[what]
         while peers:
-            self._session.on_subscribed(peers.pop(), what, False)
+            with suppress(NotPermittedError):  # one that did not start; it counts no more anyway
+                self._session.on_subscribed(peers.pop(), what, False)
 
 
 def _option(options: Mapping[str, Variant], name: str, default: Any) -> Any:
@@ -441,7 +441,7 @@ class BluezHost:
         await self._call(peer, DEVICE, "Disconnect", timeout=DISCONNECT_SECONDS)
 
     async def _call(
-        self, path: str, interface: str, member: str, signature: str = "", *body: Any, timeout: float = CALL_SECONDS
+        self, path: str, interface: str, member: str, signature: str = "", *body: Any, timeout: float | None = None
     ) -> None:
         # A call to a name without owner would start bluetoothd again, or wait for that.
         if self._bus is None or self._daemon_left:
@@ -452,7 +452,7 @@ class BluezHost:
         if self._bus is None:
             theirs.close()
         else:
-            self._bus.reply(message, close=theirs.close)
+            self._bus.send(message, theirs.close)
 
     def forget(self, application: _Application) -> None:
         self._applications.pop(application.path, None)
@@ -479,34 +479,30 @@ class BluezHost:
         for application in list(self._applications.values()):
             application.on_lost()
 
-    def _on_message(self, message: Message) -> Message | bool:
+    def _on_message(self, message: Message) -> bool:
         """Whatever goes wrong here is answered without a text: the library would log and return it."""
-        try:
-            if message.message_type is MessageType.SIGNAL:
+        if message.message_type is MessageType.SIGNAL:
+            with _reported():
                 self._on_signal(message)
-            elif message.message_type is MessageType.METHOD_CALL:
-                return self._on_call(message)
-        except Exception as error:
-            _log.error("a D-Bus message could not be handled: %s", type(error).__name__)
-            if message.message_type is MessageType.METHOD_CALL:
-                return not wants_answer(message) or refuse(message, ErrorType.FAILED.value)
+        elif message.message_type is MessageType.METHOD_CALL:
+            reply: Message | None = refuse(message, ErrorType.FAILED.value)
+            with _reported():
+                reply = self._answer(message)
+            if reply is not None and wants_answer(message) and self._bus is not None:
+                self._bus.send(reply)
+            return True
         return False
 
-    def _on_call(self, call: Message) -> Message | bool:
-        reply: Message | None
-        application = next(
-            (each for path, each in self._applications.items() if f"{call.path}/".startswith(f"{path}/")), None
-        )
+    def _answer(self, call: Message) -> Message | None:
         if self._owner and call.sender != self._owner:
-            reply = refuse(call, ErrorType.ACCESS_DENIED.value)  # nobody but bluetoothd has business here
-        elif application is None:
-            reply = refuse(call, ErrorType.UNKNOWN_OBJECT.value)
-        else:
-            try:
-                reply = application.handle(call)
-            except NotPermittedError:
-                reply = refuse(call, NOT_PERMITTED)
-        return reply if reply is not None and wants_answer(call) else True
+            return refuse(call, ErrorType.ACCESS_DENIED.value)  # nobody but bluetoothd has business here
+        for path, application in self._applications.items():
+            if f"{call.path}/".startswith(f"{path}/"):
+                try:
+                    return application.handle(call)
+                except NotPermittedError:
+                    return refuse(call, NOT_PERMITTED)
+        return refuse(call, ErrorType.UNKNOWN_OBJECT.value)
 
     def _on_signal(self, signal: Message) -> None:
         if signal.member == "NameOwnerChanged" and signal.sender == "org.freedesktop.DBus":
@@ -532,6 +528,14 @@ class BluezHost:
     def _on_device_gone(self, peer: str) -> None:
         for application in list(self._applications.values()):
             application.on_gone(peer)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        _log.error("a D-Bus message could not be handled: %s", type(error).__name__)
 
 
 def _is_false(variant: Variant | None) -> bool:

@@ -30,6 +30,8 @@ from drivers.ble.bumble_device import BumbleConnection, BumbleDevice, SharedDevi
 from drivers.ble.radio import Backend
 from mdoc import ble
 
+CCCD = "00002902-0000-1000-8000-00805f9b34fb"
+
 
 class _Forgetful(dict[int, Any]):
     """bumble's client remembers the last value of every handle that a peer notifies: 32 MB from a hostile one."""
@@ -271,6 +273,8 @@ class _Client(BaseBleakClient):
         self._connected()
         if not {"notify", "indicate"} & set(characteristic.properties):
             raise BleakError("characteristic does not notify")
+        if characteristic.get_descriptor(CCCD) is None:  # bumble would say nothing, and nothing would ever come
+            raise BleakError("characteristic has no CCCD")
 
         def subscriber(value: bytes) -> None:
             callback(bytearray(value))

@@ -527,6 +527,7 @@ class BumbleHost:
                     async with asyncio.timeout(pause):
                         await self._changed.wait()
         finally:
+            self._lost.set()  # nobody could be found any more
             _finish(waiting)
             _finish(self._applied)
 

@@ -85,6 +85,8 @@ class BleakCentral:
         self._turns = Turns(self._budget.turn_seconds, self._budget.connections)
         self._scan: Scan | None = None
         self._links: set[GattLink] = set()
+        # BlueZ has one connection for all its clients: who leaves a phone would take it from the other lane
+        self._connected: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -157,6 +159,9 @@ class BleakCentral:
             if device is None:
                 device = await scan.find(service, peer)
             turn = await self._turns.take(again=attempt > 0)
+            if device.address in self._connected:
+                turn.close()
+                continue
             try:
                 async with asyncio.timeout(self._budget.attempt_seconds):
                     ready = await self._subscribe(device, service, turn)
@@ -181,6 +186,7 @@ class BleakCentral:
             bluez={} if self._radio.adapter is None else {"adapter": self._radio.adapter},
             backend=self._radio.backend.client if self._radio.backend else None,
         )
+        self._connected.add(client.address)
         # a task of its own: cancelling BlueZ's connect takes as long as a disconnect, and no lane waits for that
         connecting = self._spawn(client.connect())
         try:
@@ -260,6 +266,7 @@ class BleakCentral:
         try:
             await self._disconnect(client)
         finally:
+            self._connected.discard(client.address)
             turn.close()
 
     @staticmethod
@@ -282,7 +289,7 @@ class _Offered:
         matching = [each for each in client.services if each.uuid == str(service)]
         if not matching:
             raise LinkProtocolError("the phone does not serve what it advertised")
-        self._service = matching[0]
+        self._service = min(matching, key=lambda each: each.handle)
 
     def characteristic(self, uuid: UUID, *properties: str) -> BleakGATTCharacteristic:
         matching = [each for each in self._service.characteristics if each.uuid == str(uuid)]

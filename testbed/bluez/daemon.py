@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ class FakeBluez:
         self.devices: dict[str, FakeDevice] = {}
         self.gatt: GattManager | None = None
         self.advertising: AdvertisingManager | None = None
+        self.taking = asyncio.Event()
+        """Cleared: notifications are not taken from applications' sockets, as when no phone drains them."""
+        self.taking.set()
         self._wanted: list[str] | None = None
         self._discovering = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +89,8 @@ class ObjectTree:
         if bus is not None:
             bus.disconnect()
             disconnected: Any = bus.wait_for_disconnect
-            await disconnected()
+            with suppress(OSError, EOFError):  # the bus went first
+                await disconnected()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
@@ -118,7 +120,7 @@ class ObjectTree:
         self, destination: str, path: str, interface: str, member: str, signature: str, body: Sequence[Any]
     ) -> None:
         """Call somebody without waiting for an answer; such calls arrive in order."""
-        self.bus.send(
+        self._send(
             Message(
                 destination=destination,
                 path=path,
@@ -129,6 +131,11 @@ class ObjectTree:
                 flags=MessageFlag.NO_REPLY_EXPECTED,
             )
         )
+
+    def _send(self, message: Message) -> None:
+        if self._bus is not None and self._bus.connected:
+            with suppress(OSError):  # the bus has gone
+                self._bus.send(message).add_done_callback(lambda sent: sent.cancelled() or sent.exception())
 
     # --- the tree -----------------------------------------------------------------------------------------------------
 
@@ -159,8 +166,7 @@ class ObjectTree:
         self._signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", [interface, changed, []])
 
     def _signal(self, path: str, interface: str, member: str, signature: str, body: list[Any]) -> None:
-        if self._bus is not None and self._bus.connected:
-            self._bus.send(Message.new_signal(path, interface, member, signature, body))
+        self._send(Message.new_signal(path, interface, member, signature, body))
 
     # --- incoming -----------------------------------------------------------------------------------------------------
 
@@ -184,7 +190,8 @@ class ObjectTree:
             reply = Message.new_error(message, error.type, error.text)
         try:
             if MessageFlag.NO_REPLY_EXPECTED not in message.flags and self._bus is not None:
-                await self._bus.send(reply)
+                with suppress(OSError):
+                    await self._bus.send(reply)
         finally:
             for fd in fds:
                 os.close(fd)

@@ -132,6 +132,7 @@ class _Remote:
         """Value by value, no faster than the controller takes them."""
         loop, device = asyncio.get_running_loop(), self._bluez.shared.device
         while value := await loop.sock_recv(taken, ble.MAX_VALUE):
+            await self._bluez.taking.wait()
             for connection in list(self._subscribers):
                 with suppress(core.BaseBumbleError):
                     await device.notify_subscriber(connection, self.characteristic, value)
@@ -217,6 +218,7 @@ class AdvertisingManager:
     def __init__(self, bluez: FakeBluez) -> None:
         self._bluez = bluez
         self.advertisements: dict[tuple[str, str], Any] = {}
+        self._turn = asyncio.Lock()  # bumble gives two sets that are made at once the same handle
         properties = {
             "ActiveInstances": ("y", 0),
             "SupportedInstances": ("y", bluez.knobs.instances),
@@ -236,7 +238,8 @@ class AdvertisingManager:
         try:
             reply = await self._bluez.tree.request(*key, PROPERTIES, "GetAll", "s", [ADVERTISEMENT])
             uuids: list[str] = unpack_variants(reply.body)[0]["ServiceUUIDs"]
-            advertising = await self._bluez.shared.command(lambda: self._advertise(uuids))
+            async with self._turn:
+                advertising = await self._bluez.shared.command(lambda: self._advertise(uuids))
         except (DBusError, BleakError):
             del self.advertisements[key]
             raise BluezError("Failed", "Failed to register advertisement") from None
@@ -268,9 +271,10 @@ class AdvertisingManager:
         )
 
     async def _resume(self, key: tuple[str, str], advertising: Any) -> None:
-        if advertising is not None and self.advertisements.get(key) is advertising:
-            with suppress(BleakError):
-                await self._bluez.shared.command(advertising.start)
+        async with self._turn:
+            if key in self.advertisements:
+                with suppress(BleakError):
+                    await self._bluez.shared.command(advertising.start)
 
     async def _unregister(self, call: Call) -> None:
         if not await self.remove(call.sender, call.arguments[0]):
@@ -281,10 +285,11 @@ class AdvertisingManager:
         self._count()
         if advertising is None:
             return False
-        with suppress(BleakError):
-            if advertising.enabled:
-                await self._bluez.shared.command(advertising.stop)
-            await self._bluez.shared.command(advertising.remove)
+        async with self._turn:
+            with suppress(BleakError):
+                if advertising.enabled:
+                    await self._bluez.shared.command(advertising.stop)
+                await self._bluez.shared.command(advertising.remove)
         return True
 
     async def remove_all(self, owner: str | None = None) -> None:
@@ -293,4 +298,6 @@ class AdvertisingManager:
                 await self.remove(sender, path)
 
     def _count(self) -> None:
-        self._bluez.tree.set(self._bluez.adapter, ADVERTISING_MANAGER, ActiveInstances=len(self.advertisements))
+        taken = len(self.advertisements)
+        free = max(0, self._bluez.knobs.instances - taken)  # what is left, whatever its name says
+        self._bluez.tree.set(self._bluez.adapter, ADVERTISING_MANAGER, ActiveInstances=taken, SupportedInstances=free)

@@ -109,14 +109,40 @@ class PhonePeripheral:
 
     async def advertise(self, service: UUID) -> None:
         """Serve and advertise `service` from a fresh random address. Once per object."""
+        await self._serve(service, [])
+
+    async def arm(self, engagement: bytes) -> None:
+        """Walk-up: serve and advertise WALK_UP_SERVICE with this engagement to read, from a fresh address. Once per object.
+        Raises ValueError for an engagement that no attribute can hold."""
+        if not 1 <= len(engagement) <= ble.MAX_VALUE:
+            raise ValueError(f"engagement of {len(engagement)} bytes, 1 to {ble.MAX_VALUE} expected")
+        characteristic: Any = Characteristic(
+            str(ble.WALK_UP_ENGAGEMENT),
+            Characteristic.Properties.READ,
+            Attribute.READABLE,
+            CharacteristicValue(read=lambda _: engagement, write=_deny_write),
+        )
+        await self._serve(ble.WALK_UP_SERVICE, [characteristic])
+
+    async def rotate(self) -> None:
+        """Go on advertising from another fresh random address; nothing happens while a reader is connected."""
+        if self._connection is None:
+            await self._stop_advertising()
+            await self._fresh_address()
+            await self._start_advertising()
+
+    async def _serve(self, service: UUID, more: list[Any]) -> None:
         if self._service is not None:
             raise RuntimeError("one PhonePeripheral is one presentation")
         self._service = service
-        self.device.add_service(Service(str(service), [self._state, self._incoming, self._outgoing]))
+        self.device.add_service(Service(str(service), [self._state, self._incoming, self._outgoing, *more]))
+        await self._fresh_address()
+        await self._start_advertising()
+
+    async def _fresh_address(self) -> None:
         address = static_address(self._random_bytes)
         self.device.random_address = address
         await self.device.send_sync_command(hci.HCI_LE_Set_Random_Address_Command(random_address=address))
-        await self._start_advertising()
 
     async def _start_advertising(self) -> None:
         uuids = bytes(core.UUID(str(self._service)))

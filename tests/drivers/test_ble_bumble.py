@@ -1,24 +1,32 @@
-"""The bumble driver on an HCI transport, here the socket of an air hub: choosing it, losing it, starting it again."""
+"""What is about bumble itself: the driver on an HCI transport, here the socket of an air hub, and bleak's backend over it."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from bleak import BleakClient, BleakScanner
+from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import BaseBleakScanner
+from bleak.exc import BleakError, BleakGATTProtocolError
 
 from drivers.ble import BleakCentral, BleDriver, BleSettings, ConnectBudget, bumble_host, open_central
+from drivers.ble.bumble_backend import backend_for
 from drivers.ble.bumble_device import HCI_SECONDS
 from drivers.ble.radio import Backend, GivenRadio
 from drivers.ports import DriverError, Link, LinkEndedError, LinkLostError
+from mdoc import ble
 from protocol.clock import SystemClock
-from testbed.air import AirHub
+from testbed.air import Air, AirHub, virtual_device
 from testbed.phone.ble import PhonePeripheral
+from tests.drivers.hostile_phones import drops_at, endless, without_cccd
 
 GUARD = 5.0
 RANDOM = Random(11)
@@ -187,3 +195,184 @@ def test_settings_that_contradict_the_driver_name_the_key(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{key}: "):
         BleSettings(driver, adapter, hci)
+
+
+# --- the backend, through bleak's own front end -----------------------------------------------------------------------
+
+
+@dataclass
+class Desk:
+    """A gate's device, a phone's, and nothing between bleak and them but the backend."""
+
+    air: Air
+    gate: Any
+    backend: Backend
+    random: Random = field(default_factory=lambda: Random(7))
+    phones: list[PhonePeripheral] = field(default_factory=list)
+
+    def service(self) -> UUID:
+        return UUID(bytes=self.random.randbytes(16), version=4)
+
+    async def phone(self) -> PhonePeripheral:
+        device = await virtual_device(self.air, "phone", self.random.randbytes)
+        self.phones.append(PhonePeripheral(device, random_bytes=self.random.randbytes))
+        return self.phones[-1]
+
+    async def find(self, service: UUID) -> BLEDevice:
+        device = await BleakScanner.find_device_by_filter(
+            lambda _, data: str(service) in data.service_uuids, GUARD, backend=self.backend.scanner
+        )
+        assert device is not None
+        return device
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    air = Air()
+    gate = await virtual_device(air, "gate", Random(1).randbytes)
+    desk = Desk(air, gate, backend_for(gate))
+    yield desk
+    for phone in desk.phones:
+        await phone.close()
+
+
+async def test_a_start_that_cannot_be_written_is_not_tried_again(desk: Desk) -> None:
+    """The write may have gone out all the same, and the phone's session with it."""
+    given = desk.backend
+    connects: list[Any] = []
+
+    class NoStart(given.client):  # type: ignore[name-defined, misc]  # the class is made per device
+        async def connect(self, pair: bool, **kwargs: Any) -> None:
+            connects.append(self)
+            await super().connect(pair, **kwargs)
+
+        async def write_gatt_char(self, characteristic: Any, data: Any, response: bool) -> None:
+            raise BleakError("write failed")
+
+    central = BleakCentral(GivenRadio(Backend(given.scanner, NoStart)), SystemClock(), QUICK)
+    await central.start()
+    phone, service = await desk.phone(), desk.service()
+    await phone.advertise(service)
+    with pytest.raises(LinkLostError, match="State = start"):
+        await central.connect(service, GUARD)
+    assert len(connects) == 1
+    await central.stop()
+
+
+async def test_a_connect_that_times_out_leaves_no_connection_pending(desk: Desk) -> None:
+    """bumble's virtual controller used to keep it and connect behind everybody's back when the phone came again."""
+    phone, service = await desk.phone(), desk.service()
+    await phone.advertise(service)
+    device = await desk.find(service)
+    await phone.device.stop_advertising()
+    with pytest.raises(TimeoutError):
+        await BleakClient(device, timeout=0.05, backend=desk.backend.client).connect()
+    seen: list[Any] = []
+    phone.device.on("connection", seen.append)
+    await phone._start_advertising()
+    device = await desk.find(service)
+    assert seen == []
+    async with BleakClient(device, backend=desk.backend.client) as client:
+        assert client.is_connected
+    assert len(seen) == 1
+
+
+async def test_the_phone_enforces_the_properties_of_its_characteristics(desk: Desk) -> None:
+    phone, service = await desk.phone(), desk.service()
+    await phone.advertise(service)
+    table = ble.PERIPHERAL_SERVER
+    async with BleakClient(await desk.find(service), backend=desk.backend.client) as client:
+        for unreadable in (table.state, table.client_to_server, table.server_to_client):
+            with pytest.raises(BleakGATTProtocolError):
+                await client.read_gatt_char(unreadable)
+        with pytest.raises(BleakGATTProtocolError):
+            await client.write_gatt_char(table.server_to_client, b"\x00", response=True)
+        outgoing = client.services.get_characteristic(table.client_to_server)
+        assert outgoing is not None
+        assert outgoing.max_write_without_response_size == 512
+        with pytest.raises(BleakError):
+            await client.write_gatt_char(outgoing, bytes(513), response=False)
+
+
+async def test_losing_the_phone_during_a_request_is_a_bleak_error_not_a_cancellation(desk: Desk) -> None:
+    phone, service = await desk.phone(), desk.service()
+    await phone.advertise(service)
+    client = BleakClient(await desk.find(service), backend=desk.backend.client)
+    await client.connect()
+    desk.air.cut = True
+    reading = asyncio.create_task(client.read_gatt_char(ble.PERIPHERAL_SERVER.state))
+    await asyncio.sleep(0)
+    desk.air.cut = False
+    await phone.vanish()
+    with pytest.raises(BleakError):
+        await asyncio.wait_for(reading, GUARD)
+    assert not client.is_connected
+    with pytest.raises(BleakError):
+        await client.write_gatt_char(ble.PERIPHERAL_SERVER.state, b"\x01", response=False)
+
+
+async def test_every_presentation_has_a_fresh_address(desk: Desk) -> None:
+    seen = set()
+    for _ in range(3):
+        phone, service = await desk.phone(), desk.service()
+        await phone.advertise(service)
+        seen.add((await desk.find(service)).address)
+    assert len(seen) == 3
+
+
+async def test_a_service_that_notifies_without_a_cccd_cannot_be_subscribed_to(desk: Desk) -> None:
+    phone, service = await desk.phone(), desk.service()
+    without_cccd(phone, service)
+    await phone.advertise(service)
+    async with BleakClient(await desk.find(service), backend=desk.backend.client) as client:
+        with pytest.raises(BleakError):
+            await client.start_notify(ble.PERIPHERAL_SERVER.state, lambda _, __: None)
+
+
+async def test_a_value_without_an_end_is_not_read_for_ever(desk: Desk) -> None:
+    phone = await desk.phone()
+    endless(phone, 60_000)
+    await phone.arm(b"?")
+    async with BleakClient(await desk.find(ble.WALK_UP_SERVICE), backend=desk.backend.client) as client:
+        value = await client.read_gatt_char(ble.WALK_UP_ENGAGEMENT)
+    assert ble.MAX_VALUE < len(value) < 2 * (ble.MAX_VALUE + ble.ATT_MTU)
+
+
+async def test_a_disconnect_that_takes_long_is_waited_for_by_nobody(desk: Desk) -> None:
+    """BlueZ takes two seconds and more."""
+    release = asyncio.Event()
+    given = desk.backend
+
+    class SlowToLeave(given.client):  # type: ignore[name-defined, misc]  # the class is made per device
+        async def disconnect(self) -> None:
+            await release.wait()
+            await super().disconnect()
+
+    central = BleakCentral(GivenRadio(Backend(given.scanner, SlowToLeave)), SystemClock(), QUICK)
+    await central.start()
+    for _ in range(3):
+        phone, service = await desk.phone(), desk.service()
+        drops_at(phone, "the first subscription", times=1)
+        await phone.advertise(service)
+        link = await central.connect(service, GUARD)
+        closing = asyncio.create_task(link.close())
+        with pytest.raises(LinkEndedError):
+            await phone.receive(GUARD)
+        assert not closing.done()
+        closing.cancel()
+    release.set()
+    await central.stop()
+
+
+async def test_a_radio_whose_transport_is_lost_is_gone_though_nobody_uses_it(desk: Desk) -> None:
+    central = BleakCentral(GivenRadio(desk.backend), SystemClock())
+    with pytest.raises(DriverError):
+        await central.gone()
+    await central.start()
+    gone = asyncio.create_task(central.gone())
+    await asyncio.sleep(0)
+    assert not gone.done()
+    desk.gate.host.on_transport_lost()
+    with pytest.raises(DriverError):
+        await asyncio.wait_for(gone, GUARD)
+    await central.stop()
