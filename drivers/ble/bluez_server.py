@@ -7,6 +7,8 @@ does (read in 5.66 and later, src/gatt-database.c) shapes this file:
   the socket. Whoever starts is therefore taken as subscribed where the characteristic's socket is open; the socket closes with
   the last subscriber.
 * A value written to the socket goes to every subscriber. The messages are for one phone's keys; to others they are noise.
+* Linux ends an advertisement with the connection it brought, and takes it up again when that phone has gone. A phone that
+  connects and stays would keep every other from the session, so the advertisement is registered anew.
 * AcquireWrite is offered by a property, WriteAcquired, and garbled transfers where it was tried: there is none here. Writes
   without response come as WriteValue calls without reply, in order.
 """
@@ -149,6 +151,10 @@ class _Application:
         self._subscribers: dict[Notified, set[str]] = {what: set() for what in Notified}
         self._registered = False
         self._advertising = False
+        self._used_up = False
+        self._renewing: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        """Registering and unregistering the advertisement must not overlap."""
         self._instances = host.instances  # a host started again has others
         service_path = f"{path}/service"
         self._state = f"{service_path}/state"
@@ -192,7 +198,8 @@ class _Application:
         await self._instances.acquire()
         self._advertising = True
         try:
-            await self._host.call(ADVERTISING_MANAGER, "RegisterAdvertisement", "oa{sv}", self.advertisement, {})
+            async with self._turn:
+                await self._register_advertisement()
         except BaseException:
             self._host.spawn(self.hide())
             raise
@@ -202,10 +209,35 @@ class _Application:
             return
         self._advertising = False
         try:
-            with suppress(DriverError):
-                await self._host.call(ADVERTISING_MANAGER, "UnregisterAdvertisement", "o", self.advertisement)
+            async with self._turn:
+                await self._unregister_advertisement()
         finally:
             self._instances.release()
+
+    async def _register_advertisement(self) -> None:
+        await self._host.call(ADVERTISING_MANAGER, "RegisterAdvertisement", "oa{sv}", self.advertisement, {})
+
+    async def _unregister_advertisement(self) -> None:
+        with suppress(DriverError):
+            await self._host.call(ADVERTISING_MANAGER, "UnregisterAdvertisement", "o", self.advertisement)
+
+    def on_connected(self) -> None:
+        """A phone has connected to the adapter, by which advertisement nobody tells: this one may be used up."""
+        if not self._advertising or self._session.started.is_set():
+            return
+        self._used_up = True
+        if self._renewing is None or self._renewing.done():
+            self._renewing = self._host.spawn(self._renew())
+
+    async def _renew(self) -> None:
+        while self._used_up:
+            self._used_up = False
+            async with self._turn:
+                if self._advertising:
+                    await self._unregister_advertisement()
+                if self._advertising:  # hidden meanwhile, it stays so
+                    with suppress(DriverError):  # a phone that comes in spite of it is served
+                        await self._register_advertisement()
 
     def _on_release(self) -> None:
         """bluetoothd has dropped the advertisement by itself."""
@@ -390,7 +422,8 @@ class BluezHost:
                     f"type='signal',sender='{SERVICE}',interface='{PROPERTIES}',member='PropertiesChanged',"
                     f"path_namespace='{ROOT}',arg0='{interface}'"
                 )
-            await bus.match(f"type='signal',sender='{SERVICE}',interface='{OBJECT_MANAGER}',member='InterfacesRemoved'")
+            for member in ("InterfacesAdded", "InterfacesRemoved"):
+                await bus.match(f"type='signal',sender='{SERVICE}',interface='{OBJECT_MANAGER}',member='{member}'")
             objects = await bus.objects()
             self._owner = await bus.owner()
             self._adapter = choose_adapter(objects, self._wanted)
@@ -518,12 +551,21 @@ class BluezHost:
                 self._lost("the adapter was removed")
             elif DEVICE in interfaces:
                 self._on_device_gone(path)
+        elif signal.member == "InterfacesAdded":
+            if _is(True, signal.body[1].get(DEVICE, {}).get("Connected")):
+                self._on_device_connected()
         elif signal.member == "PropertiesChanged":
             interface, changed, _ = signal.body
-            if interface == ADAPTER and signal.path == self._adapter and _is_false(changed.get("Powered")):
+            if interface == ADAPTER and signal.path == self._adapter and _is(False, changed.get("Powered")):
                 self._lost("the adapter was switched off")
-            elif interface == DEVICE and _is_false(changed.get("Connected")):
+            elif interface == DEVICE and _is(False, changed.get("Connected")):
                 self._on_device_gone(signal.path or "")
+            elif interface == DEVICE and _is(True, changed.get("Connected")):
+                self._on_device_connected()
+
+    def _on_device_connected(self) -> None:
+        for application in self._applications.values():
+            application.on_connected()
 
     def _on_device_gone(self, peer: str) -> None:
         for application in list(self._applications.values()):
@@ -538,8 +580,8 @@ def _reported() -> Iterator[None]:
         _log.error("a D-Bus message could not be handled: %s", type(error).__name__)
 
 
-def _is_false(variant: Variant | None) -> bool:
-    return variant is not None and variant.value is False
+def _is(value: bool, variant: Variant | None) -> bool:
+    return variant is not None and variant.value is value
 
 
 def choose_adapter(objects: Objects, wanted: str | None) -> str:
