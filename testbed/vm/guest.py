@@ -23,7 +23,12 @@ from testbed.vm.claims import Refuted
 
 BLUETOOTHD = "/usr/libexec/bluetooth/bluetoothd"
 CONFIG = Path("/etc/bluetooth/main.conf")
-SECTIONS = {"ExchangeMTU": "GATT", "Autoconnecttimeout": "LE"}
+SECTIONS = {
+    "ExchangeMTU": "GATT",
+    "MinAdvertisementInterval": "LE",
+    "MaxAdvertisementInterval": "LE",
+    "Autoconnecttimeout": "LE",
+}
 LOG = Path("/run/bluetoothd.log")
 UP_SECONDS = 20.0
 """Emulated, bluetoothd needs one to three seconds until its adapter is powered."""
@@ -99,7 +104,7 @@ class Bluetoothd:
         major, minor = answer.split(b".")[:2]
         return int(major), int(minor)
 
-    def configure(self, **settings: int) -> None:
+    def configure(self, settings: dict[str, int]) -> None:
         """Settings by name, such as ExchangeMTU; none: the file as it was shipped. Read by the next start."""
         text = self._as_shipped
         for name, value in settings.items():
@@ -126,10 +131,11 @@ class Bluetoothd:
         if self._log is not None:
             self._log.close()
 
-    async def restart(self, **settings: int) -> None:
-        """With the settings of `configure`."""
+    async def restart(self, settings: dict[str, int] | None = None) -> None:
+        """With other settings, where some are given."""
         await self.end()
-        self.configure(**settings)
+        if settings is not None:
+            self.configure(settings)
         await self.start()
 
 
