@@ -521,6 +521,11 @@ class BumbleHost:
                 except BleakError as error:
                     _log.warning("advertising was refused: %s", error)
                     on_air, pause = None, REFUSED_SECONDS
+                except (
+                    Exception
+                ) as error:  # bumble's own account of its advertising does not hold: only a new start helps
+                    _log.error("advertising failed: %s", type(error).__name__)
+                    self._on_lost()
                 self._adopt(shared)
                 _finish(waiting)
                 with suppress(TimeoutError):

@@ -86,7 +86,7 @@ class BleakCentral:
         self._scan: Scan | None = None
         self._links: set[GattLink] = set()
         # BlueZ has one connection for all its clients: who leaves a phone would take it from the other lane
-        self._connected: set[str] = set()
+        self._connected: dict[str, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -102,6 +102,7 @@ class BleakCentral:
         scan, self._scan = self._scan, None
         if scan is not None:
             await scan.stop()
+        self._turns.stop()
         for link in list(self._links):
             link.close_soon()
         if self._tasks:
@@ -155,13 +156,7 @@ class BleakCentral:
         for attempt in range(self._budget.attempts):
             if attempt:
                 await asyncio.sleep(self._budget.pause_seconds)
-            device = scan.sighted(peer) if peer is not None and not attempt else None
-            if device is None:
-                device = await scan.find(service, peer)
-            turn = await self._turns.take(again=attempt > 0)
-            if device.address in self._connected:
-                turn.close()
-                continue
+            device, turn = await self._locate(scan, service, peer, again=attempt > 0)
             try:
                 async with asyncio.timeout(self._budget.attempt_seconds):
                     ready = await self._subscribe(device, service, turn)
@@ -175,23 +170,37 @@ class BleakCentral:
             return await self._begin(ready), ready.engagement
         raise LinkLostError(f"{self._budget.attempts} connections lost before the session began")
 
+    async def _locate(self, scan: Scan, service: UUID, peer: str | None, *, again: bool) -> tuple[BLEDevice, Turn]:
+        """A phone that no other lane has, and the turn to connect to it."""
+        device = scan.sighted(peer) if peer is not None and not again else None
+        while True:
+            if device is None:
+                device = await scan.find(service, peer)
+            if device.address not in self._connected:
+                turn = await self._turns.take(again=again)
+                if device.address not in self._connected:
+                    return device, turn
+                turn.close()  # another lane was quicker
+            await asyncio.wait({self._connected[device.address]})
+            device = None
+
     async def _subscribe(self, device: BLEDevice, service: UUID, turn: Turn) -> _Ready:
         """Connect, find the characteristics, subscribe. Whatever ends it early, the phone is let go in the background."""
         inbox = Inbox(self._clock)
-        client = BleakClient(
-            device,
-            disconnected_callback=lambda _: inbox.on_lost(),
-            services=[str(service)],
-            timeout=self._budget.attempt_seconds,
-            bluez={} if self._radio.adapter is None else {"adapter": self._radio.adapter},
-            backend=self._radio.backend.client if self._radio.backend else None,
-        )
-        self._connected.add(client.address)
+        try:
+            client = self._client(device, service, inbox)
+        except BaseException:
+            turn.close()
+            raise
+        self._connected[device.address] = asyncio.get_running_loop().create_future()
         # a task of its own: cancelling BlueZ's connect takes as long as a disconnect, and no lane waits for that
         connecting = self._spawn(client.connect())
         try:
             await self._reach(client, connecting, turn)
-            await asyncio.shield(connecting)
+            await asyncio.wait({connecting})
+            if connecting.cancelled():
+                raise DriverError("the radio was stopped")
+            connecting.result()
             offered = _Offered(client, service)
             engagement = await _engagement(client, offered) if service == ble.WALK_UP_SERVICE else b""
             state, outgoing, incoming = offered.table()
@@ -240,6 +249,16 @@ class BleakCentral:
             raise
         return link
 
+    def _client(self, device: BLEDevice, service: UUID, inbox: Inbox) -> BleakClient:
+        return BleakClient(
+            device,
+            disconnected_callback=lambda _: inbox.on_lost(),
+            services=[str(service)],
+            timeout=self._budget.attempt_seconds,
+            bluez={} if self._radio.adapter is None else {"adapter": self._radio.adapter},
+            backend=self._radio.backend.client if self._radio.backend else None,
+        )
+
     def _scanner(self, heard: AdvertisementDataCallback, services: list[str]) -> BleakScanner:
         return BleakScanner(
             heard,
@@ -266,7 +285,9 @@ class BleakCentral:
         try:
             await self._disconnect(client)
         finally:
-            self._connected.discard(client.address)
+            left = self._connected.pop(client.address, None)
+            if left is not None:
+                left.set_result(None)
             turn.close()
 
     @staticmethod

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from drivers.ble.inbox import Inbox
-from drivers.ports import Carrier, DriverError, LinkLostError, LinkTimeoutError
+from drivers.ports import Carrier, DriverError, LinkEndedError, LinkError, LinkLostError, LinkTimeoutError
 from mdoc import ble
 from protocol.clock import Clock
 
@@ -182,11 +182,23 @@ class ServerLink:
         self._spawn, self._end = spawn, end
         self._turn = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
+        self._told = False
 
     @property
     def last_byte_at(self) -> float:
         """Before the first message: when the link was opened."""
         return self._last_byte_at
+
+    @property
+    def parting(self) -> bool:
+        """One side has told the other State = end, so the phone disconnects by itself."""
+        try:
+            self.session.inbox.check()
+        except LinkEndedError:
+            return True
+        except LinkError:
+            pass
+        return self._told
 
     async def send(self, message: bytes) -> None:
         async with self._turn:
@@ -221,6 +233,7 @@ class ServerLink:
                 with suppress(TimeoutError, HostLostError, DriverError):
                     async with asyncio.timeout(END_SECONDS):
                         await self.published.notify(Notified.STATE, ble.STATE_END)
+                        self._told = True
         finally:
             await self._end(self)
 
@@ -342,9 +355,10 @@ class GattServer:
         session = link.session
         try:
             if session.peer is not None and not session.left.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LEAVE_SECONDS):
-                        await session.left.wait()
+                if link.parting:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LEAVE_SECONDS):
+                            await session.left.wait()
                 if not session.left.is_set():
                     await link.published.drop(session.peer)
         finally:

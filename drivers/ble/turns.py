@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from drivers.ports import DriverError
+
 WITHDRAW_SECONDS = 0.25
 """Part of a turn that is kept for taking a pending connection back: milliseconds on bumble and on BlueZ, unless it hangs."""
 
@@ -45,9 +47,13 @@ class Turns:
         self._open: set[Turn] = set()
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
 
     async def take(self, *, again: bool) -> Turn:
-        """Waits until it is this try's turn and there is a place; the caller limits the wait. `again`: not the first try."""
+        """Waits until it is this try's turn and there is a place; the caller limits the wait. `again`: not the first try.
+        Raises DriverError when the radio was stopped."""
+        if self._stopped:
+            raise DriverError("the radio was stopped")
         asked: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
         queue = self._waiting[again]
         queue.append(asked)
@@ -55,12 +61,24 @@ class Turns:
         try:
             return await asked
         except BaseException:
-            if asked.done() and not asked.cancelled():
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
                 asked.result().close()
             raise
         finally:
             if asked in queue:
                 queue.remove(asked)
+
+    def stop(self) -> None:
+        """For good: everybody who waits gets DriverError."""
+        self._stopped = True
+        for queue in self._waiting:
+            while queue:
+                asked = queue.popleft()
+                if not asked.done():
+                    asked.set_exception(DriverError("the radio was stopped"))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _grant(self) -> None:
         loop = asyncio.get_running_loop()

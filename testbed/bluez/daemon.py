@@ -15,6 +15,7 @@ from bumble.core import AdvertisingData
 from drivers.ble.bluez_bus import ADAPTER, ADVERTISING_MANAGER, GATT_MANAGER, ROOT
 from drivers.ble.bumble_backend import _service_uuids as service_uuids
 from drivers.ble.bumble_device import BumbleConnection, SharedDevice
+from drivers.ble.bumble_server import _Database as Database
 from testbed.bluez.device import FakeDevice
 from testbed.bluez.objects import BluezError, Call, Interface, ObjectTree
 from testbed.bluez.peripheral import AdvertisingManager, GattManager
@@ -47,6 +48,7 @@ class FakeBluez:
 
     def __init__(self, device: Any, address: str, knobs: Knobs | None = None, name: str = "hci0") -> None:
         self.shared, self.knobs = SharedDevice(device), knobs or Knobs()
+        device.gatt_server = Database(device)  # bumble's own leaves hostile requests without an answer
         self.adapter = f"{ROOT}/{name}"
         self.tree = ObjectTree(address)
         self.devices: dict[str, FakeDevice] = {}

@@ -104,10 +104,11 @@ class FakeDevice:
             connection = connecting.result()
         finally:
             self._connecting = None
-        if not self._bluez.shared.holds(connection):
-            raise BluezError("Failed", "le-connection-abort-by-local")
         self.came(connection)
-        self._resolving = self._bluez.tree.spawn(self._resolve(connection))
+        if self._bluez.shared.holds(connection):
+            self._resolving = self._bluez.tree.spawn(self._resolve(connection))
+        else:
+            self._left()  # it went again before anybody could listen
 
     async def _disconnect(self, _: Call) -> None:
         connection = self.connection
@@ -127,7 +128,10 @@ class FakeDevice:
         with suppress(BleakError):
             with suppress(BleakGATTProtocolError):  # refused: the default MTU holds
                 await shared.request(peer.request_mtu(CLIENT_MTU))
-            for service in await shared.request(peer.discover_services()):
+            services = await shared.request(peer.discover_services())
+            if not services:
+                return  # every device has some: its answers could not be read
+            for service in services:
                 await shared.request(self._publish(service))
             self._bluez.tree.set(self.path, DEVICE, ServicesResolved=True)
 

@@ -49,6 +49,7 @@ class _Remote:
         self._bluez, self._owner, self._path = bluez, owner, path
         flags = properties["Flags"]
         self._acquires = "NotifyAcquired" in properties
+        self.notifies = "notify" in flags
         self._readable, self._writable = "read" in flags, "write-without-response" in flags or "write" in flags
         self._subscribers: set[BumbleConnection] = set()
         self._socket: socket.socket | None = None
@@ -154,9 +155,6 @@ class GattManager:
     def __init__(self, bluez: FakeBluez) -> None:
         self._bluez = bluez
         self.applications: dict[tuple[str, str], tuple[list[Any], list[_Remote]]] = {}
-        server = bluez.shared.device.gatt_server
-        # bumble counts attributes, which goes wrong once a service in the middle has been removed
-        server.next_handle = lambda: 1 + max((each.handle for each in server.attributes), default=0)
         self.interface = Interface(
             {}, {"RegisterApplication": self._register, "UnregisterApplication": self._unregister}
         )
@@ -184,7 +182,9 @@ class GattManager:
         if not services:
             raise BluezError("Failed", "No valid service object found")
         for service in services:
-            self._bluez.shared.device.add_service(service)
+            attributes = 1 + sum(2 + len(each.descriptors) for each in service.characteristics)
+            attributes += sum(1 for each in remotes if each.notifies)
+            self._bluez.shared.device.gatt_server.publish(service, attributes)
         self.applications[call.sender, path] = (services, remotes)
 
     async def _unregister(self, call: Call) -> None:
@@ -197,11 +197,8 @@ class GattManager:
         for each in remotes:
             each.close()
         for service in services:
-            gone = range(service.handle, service.end_group_handle + 1)
-            server.attributes = [each for each in server.attributes if each.handle not in gone]
-            server.services.remove(service)
-            for handle in gone:
-                server.attributes_by_handle.pop(handle, None)
+            server.withdraw(service)
+            for handle in range(service.handle, service.end_group_handle + 1):
                 for subscriptions in server.subscribers.values():
                     subscriptions.pop(handle, None)
         return bool(services)

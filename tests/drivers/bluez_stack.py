@@ -13,6 +13,7 @@ from drivers.ble import BleakCentral, ConnectBudget
 from drivers.ble.bluez_server import BluezHost
 from drivers.ble.radio import BluezRadio
 from drivers.ble.server import GattServer
+from mdoc import ble
 from protocol.clock import Clock
 from testbed.air import Air, virtual_device
 from testbed.bluez import FakeBluez, Knobs, PrivateBus, private_bus
@@ -40,7 +41,8 @@ async def bluez_stack(air: Air, clock: Clock, knobs: Knobs | None = None) -> Asy
     version.BlueZFeatures.checked_bluez_version = True  # bleak would ask a bluetoothctl that is not there
     async with private_bus() as bus:
         device: Any = await virtual_device(air, "gate", Random(1).randbytes)
-        bluez = FakeBluez(device, bus.address, knobs)
+        # as docs/install.md asks of every gate
+        bluez = FakeBluez(device, bus.address, knobs or Knobs(exchange_mtu=ble.SERVER_MTU))
         await bluez.start()
         try:
             yield BluezStack(bluez, bus, clock)

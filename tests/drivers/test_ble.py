@@ -169,6 +169,13 @@ async def test_a_session_carries_messages_of_every_size_at_mtu(place: Building, 
     assert max(phone.lengths) == fragment
 
 
+async def test_chunks_shorter_than_they_could_be_are_put_together(place: Building) -> None:
+    link, phone = await place.session()
+    for chunk in (b"\x01a", b"\x01", b"\x01bc", b"\x00d"):
+        await phone.notify(chunk)
+    assert await link.receive(GUARD) == b"abcd"
+
+
 async def test_the_longest_message_passes(place: Building) -> None:
     link, phone = await place.session()
     await exchange(link, phone, b"request", place.random.randbytes(limits.MAX_MESSAGE))
@@ -250,7 +257,7 @@ async def test_a_lane_whose_phone_never_shows_up_keeps_no_other_waiting(place: B
 async def first_message(place: Building, service: UUID) -> bytes:
     link = await place.central.connect(service, 2.0)
     try:
-        return await link.receive(GUARD)
+        return await link.receive(0.3)
     finally:
         await link.close()
 
@@ -473,6 +480,22 @@ async def test_a_lane_that_finds_the_adapter_full_waits_for_a_place(stack: str) 
         waiting = asyncio.create_task(place.central.connect(service, GUARD))
         await link.close()
         await exchange(await waiting, phone, b"request", b"response")
+
+
+async def test_stopping_the_radio_fails_whoever_connects_or_waits_to(stack: str) -> None:
+    async with building(stack, replace(QUICK, connections=1, attempt_seconds=60.0, turn_seconds=60.0)) as place:
+        hostile, service = await place.phone(), place.service()
+        await hostile.advertise(service)
+        place.air.controller_of(hostile.device).connectable = False
+        connecting = asyncio.create_task(place.central.connect(service, 60.0))
+        phone, service = await place.phone(), place.service()
+        await phone.advertise(service)
+        waiting = asyncio.create_task(place.central.connect(service, 60.0))
+        await asyncio.wait({connecting, waiting}, timeout=0.2)
+        await place.central.stop()
+        for task in (connecting, waiting):
+            with pytest.raises(DriverError):
+                await asyncio.wait_for(task, GUARD)
 
 
 async def test_the_number_of_tries_is_bounded(stack: str) -> None:

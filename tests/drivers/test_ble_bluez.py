@@ -133,7 +133,7 @@ async def good_session(place: Gate) -> None:
 
 @pytest.mark.parametrize("max_mtu", [23, 185, 517])
 async def test_a_session_carries_messages_both_ways_at_mtu(max_mtu: int) -> None:
-    async with gate() as place:
+    async with gate(Knobs()) as place:
         link, phone = await place.session(max_mtu)
         await exchange(link, phone, place.random.randbytes(4000), place.random.randbytes(9000))
         assert link.published.value_size == ble.fragment_size(max_mtu) == phone.value_size

@@ -345,7 +345,8 @@ async def test_a_disconnect_that_takes_long_is_waited_for_by_nobody(desk: Desk) 
 
     class SlowToLeave(given.client):  # type: ignore[name-defined, misc]  # the class is made per device
         async def disconnect(self) -> None:
-            await release.wait()
+            if self.is_connected:
+                await release.wait()
             await super().disconnect()
 
     central = BleakCentral(GivenRadio(Backend(given.scanner, SlowToLeave)), SystemClock(), QUICK)
