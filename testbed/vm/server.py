@@ -10,10 +10,13 @@ from contextlib import asynccontextmanager
 from random import Random
 from uuid import UUID
 
+from drivers.ble import BleSettings
 from drivers.ble.adapter import BleAdapter
 from drivers.ble.bluez_server import BluezHost
+from drivers.ble.check import check
 from drivers.ble.radio import BluezRadio
 from drivers.ble.server import GattServer, ServerLink
+from drivers.findings import Result
 from drivers.ports import (
     DriverError,
     Link,
@@ -49,6 +52,9 @@ class ServerClaims:
 
     async def run(self) -> None:
         claim = self._claims.claim
+        await claim(
+            "server: selftest finds nothing wrong with the settings that the installation asks for", self._selftest
+        )
         await claim("server: services are published ahead", self._start)
         await claim("server: a session of 4 kB", lambda: self._session(SMALL))
         await claim("server: a session of 30 kB", lambda: self._session(LARGE))
@@ -75,11 +81,26 @@ class ServerClaims:
 
     async def run_as_shipped(self) -> None:
         claim = self._claims.claim
+        await claim("as shipped: selftest says what to set", self._selftest_as_shipped)
         await claim("as shipped: services are published ahead", self._start)
         await claim("as shipped: a phone that agrees on MTU 512 writes 509 bytes: a session of 30 kB", self._modest)
         await claim("as shipped: a phone that agrees on MTU 517 writes 512 bytes", self._long_writes)
         await claim("as shipped: afterwards a session of 4 kB at MTU 512", self._modest_small)
         await self._server.stop()
+
+    async def _selftest(self) -> str:
+        found = await check("gate", BleSettings())
+        wrong = [each.id for each in found if each.result is not Result.OK]
+        hold(not wrong, f"not ok: {', '.join(wrong)}")
+        return ", ".join(each.id for each in found)
+
+    async def _selftest_as_shipped(self) -> str:
+        wrong = {each.id: each.result for each in await check("gate", BleSettings()) if each.result is not Result.OK}
+        drops = await self._guest.bluetoothd.version() < WRITES_DROPPED_BEFORE
+        expected = {"ble.gate.interval": Result.WARNING} | ({"ble.gate.mtu": Result.FAULT} if drops else {})
+        told = ", ".join(f"{name} {result}" for name, result in wrong.items())
+        hold(expected.items() <= wrong.items(), told)
+        return told
 
     def _fresh(self) -> tuple[UUID, bytes]:
         return UUID(bytes=self._random.randbytes(16), version=4), self._random.randbytes(ble.IDENT_LENGTH)
