@@ -25,6 +25,8 @@ GONE_SECONDS = 5.0
 IDLE_SECONDS = 10.0
 """BlueZ needs two to four seconds to disconnect."""
 CANCELS = 8
+CROSSED_SECONDS = 0.06
+"""bluetoothd takes some ten milliseconds from our cancelling to the kernel's command."""
 SMALL, LARGE = 4096, 30_000
 
 
@@ -63,6 +65,9 @@ class CentralClaims:
         await claim(f"{part}: a phone that never connects, and a good one beside it", self._beside)
         await claim(
             f"{part}: {CANCELS} connects cancelled while they are pending, each with the next phone", self._many
+        )
+        await claim(
+            f"{part}: {CANCELS} connects that come about as they are cancelled leave nothing behind", self._crossed
         )
         await claim(f"{part}: afterwards nothing is connected and nothing scans", self._idle)
         await claim(f"{part}: the kernel reports no fault", self._kernel)
@@ -194,6 +199,24 @@ class CentralClaims:
             await self._cancelled()
             took.append(time.monotonic() - begun)
         return f"each {min(took) * 1000:.0f} to {max(took) * 1000:.0f} ms"
+
+    async def _crossed(self) -> str:
+        controller, took = self._guest.controller, []
+        for _ in range(CANCELS):
+            service, device = self._service(), await self._guest.device()
+            async with PhonePeripheral(device) as phone:
+                await phone.advertise(service)
+                address = str(device.random_address)
+                controller.unreachable.add(address)
+                pending = asyncio.create_task(self._central.connect(service, CONNECT_SECONDS))
+                await until(lambda: controller.connecting, CONNECT_SECONDS)
+                pending.cancel()
+                await asyncio.sleep(self._random.uniform(0, CROSSED_SECONDS))
+                controller.unreachable.discard(address)
+                await asyncio.wait({pending})
+                took.append(await self._guest.idle(IDLE_SECONDS))
+            self._guest.air.lose(self._guest.controller_of(device))
+        return f"idle after {min(took) * 1000:.0f} to {max(took) * 1000:.0f} ms"
 
     async def _kernel(self) -> None:
         faults = self._guest.kernel_log.faults()
