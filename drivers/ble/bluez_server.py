@@ -19,6 +19,7 @@ import asyncio
 import itertools
 import logging
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -60,6 +61,13 @@ SEND_BUFFER = 8192
 INTERVAL_MS = 20, 30
 """Advertising interval asked for. bluetoothd heeds it with --experimental only; otherwise the kernel's holds: 1.28 s, or what
 main.conf says as [LE] MinAdvertisementInterval."""
+
+START_SECONDS = 5.0
+"""From connecting to State = start: MTU, discovery and two subscriptions take a phone 0.5 to 2 s."""
+MAX_UNSERVED = 8
+"""Phones that are connected and have not started; the next is turned away."""
+MAX_STRANGERS = 64
+"""Devices kept in mind that came to us unheard; bluetoothd forgets them after 30 s."""
 
 NOT_PERMITTED = "org.bluez.Error.NotPermitted"
 IN_PROGRESS = "org.bluez.Error.InProgress"
@@ -150,7 +158,7 @@ class _Application:
         self._channels: dict[Notified, _Channel] = {}
         self._subscribers: dict[Notified, set[str]] = {what: set() for what in Notified}
         self._registered = False
-        self._advertising = False
+        self.advertising = False
         self._used_up = False
         self._renewing: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
@@ -196,7 +204,7 @@ class _Application:
     async def advertise(self) -> None:
         """Waits for a free advertising instance: a controller has few."""
         await self._instances.acquire()
-        self._advertising = True
+        self.advertising = True
         try:
             async with self._turn:
                 await self._register_advertisement()
@@ -205,14 +213,15 @@ class _Application:
             raise
 
     async def hide(self) -> None:
-        if not self._advertising:
+        if not self.advertising:
             return
-        self._advertising = False
+        self.advertising = False
         try:
             async with self._turn:
                 await self._unregister_advertisement()
         finally:
             self._instances.release()
+            self._host.on_hidden()
 
     async def _register_advertisement(self) -> None:
         await self._host.call(ADVERTISING_MANAGER, "RegisterAdvertisement", "oa{sv}", self.advertisement, {})
@@ -221,9 +230,9 @@ class _Application:
         with suppress(DriverError):
             await self._host.call(ADVERTISING_MANAGER, "UnregisterAdvertisement", "o", self.advertisement)
 
-    def on_connected(self) -> None:
-        """A phone has connected to the adapter, by which advertisement nobody tells: this one may be used up."""
-        if not self._advertising or self._session.started.is_set():
+    def on_came(self) -> None:
+        """A phone has connected to us, by which advertisement nobody tells: this one may be used up."""
+        if not self.advertising or self._session.started.is_set():
             return
         self._used_up = True
         if self._renewing is None or self._renewing.done():
@@ -233,16 +242,16 @@ class _Application:
         while self._used_up:
             self._used_up = False
             async with self._turn:
-                if self._advertising:
+                if self.advertising:
                     await self._unregister_advertisement()
-                if self._advertising:  # hidden meanwhile, it stays so
+                if self.advertising:  # hidden meanwhile, it stays so
                     with suppress(DriverError):  # a phone that comes in spite of it is served
                         await self._register_advertisement()
 
     def _on_release(self) -> None:
         """bluetoothd has dropped the advertisement by itself."""
-        if self._advertising:
-            self._advertising = False
+        if self.advertising:
+            self.advertising = False
             self._instances.release()
 
     async def notify(self, what: Notified, value: bytes) -> None:
@@ -263,6 +272,8 @@ class _Application:
                 with suppress(DriverError):
                     await self._host.call(GATT_MANAGER, "UnregisterApplication", "o", self.path)
         finally:
+            for peer in set().union(*self._subscribers.values()):
+                self._host.turn_away(peer, self)
             self.close()
             self._host.forget(self)
 
@@ -329,6 +340,7 @@ class _Application:
     def _read(self, call: Message) -> Message:
         if call.path != self._ident:
             raise NotPermittedError
+        self._host.on_seen(_option(call.body[0], "device", ""))
         value = self._session.read_ident()
         offset = _option(call.body[0], "offset", 0)
         if not 0 <= offset <= len(value):
@@ -337,8 +349,9 @@ class _Application:
 
     def _write(self, path: str, value: bytes, options: Mapping[str, Variant]) -> None:
         peer = _option(options, "device", "")
-        if not peer or _option(options, "offset", 0):
+        if not peer or _option(options, "offset", 0) or not self._host.free_for(peer, self):
             raise NotPermittedError
+        self._host.on_seen(peer)
         if path == self._incoming:
             self._session.on_data(peer, value)
         elif path == self._state:
@@ -346,6 +359,7 @@ class _Application:
                 self._att_mtu = _option(options, "mtu", ble.ATT_MTU_DEFAULT)
                 self._share_channels(peer)
             self._session.on_state(peer, value)
+            self._host.on_started(peer, self)
         else:
             raise NotPermittedError
 
@@ -356,13 +370,14 @@ class _Application:
                 self._subscribe(peer, what)
 
     def _subscribe(self, peer: str, what: Notified) -> None:
+        self._host.on_seen(peer)
         self._session.on_subscribed(peer, what, True)
         self._subscribers[what].add(peer)
 
     def _acquire_notify(self, call: Message) -> Message | None:
         peer = _option(call.body[0], "device", "")
         what = {self._state: Notified.STATE, self._outgoing: Notified.DATA}.get(call.path or "")
-        if not peer or what is None:
+        if not peer or what is None or not self._host.free_for(peer, self):
             raise NotPermittedError
         held = self._channels.get(what)
         if held is not None and held.open:
@@ -399,6 +414,9 @@ class BluezHost:
         self._owner = ""
         self._adapter = ""
         self._applications: dict[str, _Application] = {}
+        self._strangers: OrderedDict[str, None] = OrderedDict()
+        self._unserved: dict[str, asyncio.TimerHandle] = {}
+        self._serving: dict[str, _Application] = {}
         self._numbers = itertools.count(1)
         self._ended = asyncio.Event()
         self._reason = "the radio is not started"
@@ -441,6 +459,10 @@ class BluezHost:
         for application in list(self._applications.values()):
             application.on_lost()
         self._applications.clear()
+        for overdue in self._unserved.values():
+            overdue.cancel()
+        for known in (self._unserved, self._strangers, self._serving):
+            known.clear()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -496,6 +518,66 @@ class BluezHost:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    # --- phones that come to us ---------------------------------------------------------------------------------------
+    #
+    # bluetoothd does not say who began a connection, and the central of the same adapter has connections of its own. Whoever
+    # uses one of our services came to us; so did a device that bluetoothd had never heard advertise when it connected.
+
+    def on_seen(self, peer: str) -> None:
+        """Connected to us: until it has started it is on the clock."""
+        if not peer or peer in self._unserved or peer in self._serving:
+            return
+        self._unserved[peer] = asyncio.get_running_loop().call_later(START_SECONDS, self.turn_away, peer, None)
+        if len(self._unserved) > MAX_UNSERVED:
+            self.turn_away(peer, None)
+
+    def on_started(self, peer: str, application: _Application) -> None:
+        """Called for every value of State that was taken."""
+        self._serving[peer] = application
+        self._settle(peer)
+
+    def _settle(self, peer: str) -> None:
+        overdue = self._unserved.pop(peer, None)
+        if overdue is not None:
+            overdue.cancel()
+
+    def free_for(self, peer: str, application: _Application) -> bool:
+        """One connection is one session."""
+        return self._serving.get(peer, application) is application
+
+    def turn_away(self, peer: str, application: _Application | None) -> None:
+        """Disconnect a phone in the background, unless another session has it."""
+        if peer in self._serving and self._serving[peer] is not application:
+            return
+        self._serving.pop(peer, None)
+        self._settle(peer)
+        self.spawn(self._turn_away(peer))
+
+    async def _turn_away(self, peer: str) -> None:
+        with suppress(DriverError):
+            await self.disconnect(peer)
+
+    def on_hidden(self) -> None:
+        """Nobody is waited for any more: who has not started has no business here."""
+        if not any(each.advertising for each in self._applications.values()):
+            for peer in list(self._unserved):
+                self.turn_away(peer, None)
+
+    def _on_device(self, peer: str, properties: Mapping[str, Variant], *, new: bool) -> None:
+        connected = properties.get("Connected")
+        if "RSSI" in properties:
+            self._strangers.pop(peer, None)  # heard: now the central may be who connects
+        elif new:
+            self._strangers[peer] = None
+            if len(self._strangers) > MAX_STRANGERS:
+                self._strangers.popitem(last=False)
+        if connected is not None and connected.value is True and peer in self._strangers:
+            self.on_seen(peer)
+            for application in self._applications.values():
+                application.on_came()
+        elif _is_false(connected) and not new:
+            self._on_device_gone(peer)
+
     # --- what comes over the bus --------------------------------------------------------------------------------------
 
     async def _watch(self, bus: BluezBus, ended: asyncio.Event) -> None:
@@ -545,29 +627,27 @@ class BluezHost:
             return
         if signal.sender != self._owner:
             return
-        if signal.member == "InterfacesRemoved":
+        if signal.member == "InterfacesAdded":
+            path, added = signal.body
+            if DEVICE in added and path.startswith(f"{self._adapter}/"):
+                self._on_device(path, added[DEVICE], new=True)
+        elif signal.member == "InterfacesRemoved":
             path, interfaces = signal.body
             if path == self._adapter and ADAPTER in interfaces:
                 self._lost("the adapter was removed")
             elif DEVICE in interfaces:
+                self._strangers.pop(path, None)
                 self._on_device_gone(path)
-        elif signal.member == "InterfacesAdded":
-            if _is(True, signal.body[1].get(DEVICE, {}).get("Connected")):
-                self._on_device_connected()
         elif signal.member == "PropertiesChanged":
             interface, changed, _ = signal.body
-            if interface == ADAPTER and signal.path == self._adapter and _is(False, changed.get("Powered")):
+            if interface == ADAPTER and signal.path == self._adapter and _is_false(changed.get("Powered")):
                 self._lost("the adapter was switched off")
-            elif interface == DEVICE and _is(False, changed.get("Connected")):
-                self._on_device_gone(signal.path or "")
-            elif interface == DEVICE and _is(True, changed.get("Connected")):
-                self._on_device_connected()
-
-    def _on_device_connected(self) -> None:
-        for application in self._applications.values():
-            application.on_connected()
+            elif interface == DEVICE and (signal.path or "").startswith(f"{self._adapter}/"):
+                self._on_device(signal.path or "", changed, new=False)
 
     def _on_device_gone(self, peer: str) -> None:
+        self._settle(peer)
+        self._serving.pop(peer, None)
         for application in list(self._applications.values()):
             application.on_gone(peer)
 
@@ -580,8 +660,8 @@ def _reported() -> Iterator[None]:
         _log.error("a D-Bus message could not be handled: %s", type(error).__name__)
 
 
-def _is(value: bool, variant: Variant | None) -> bool:
-    return variant is not None and variant.value is value
+def _is_false(variant: Variant | None) -> bool:
+    return variant is not None and variant.value is False
 
 
 def choose_adapter(objects: Objects, wanted: str | None) -> str:

@@ -201,5 +201,5 @@ class FakeBluez:
             return
         path = self.path_of(connection.peer_address)
         if path not in self.devices:
-            self.devices[path] = FakeDevice(self, connection.peer_address, [], 0)
+            self.devices[path] = FakeDevice(self, connection.peer_address, [], None)
         self.devices[path].came(connection)

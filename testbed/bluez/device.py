@@ -43,7 +43,7 @@ def uuid_of(uuid: core.UUID) -> str:
 class FakeDevice:
     """A device that was heard or has connected."""
 
-    def __init__(self, bluez: FakeBluez, address: Any, uuids: Sequence[str], rssi: int) -> None:
+    def __init__(self, bluez: FakeBluez, address: Any, uuids: Sequence[str], rssi: int | None) -> None:
         self._bluez, self.address = bluez, address
         text = address.to_string(False)
         self.path = f"{bluez.adapter}/dev_{text.replace(':', '_')}"
@@ -51,19 +51,20 @@ class FakeDevice:
         self._connecting: asyncio.Task[BumbleConnection] | None = None
         self._resolving: asyncio.Task[None] | None = None
         self._published: list[str] = []
-        properties = {
+        properties: dict[str, tuple[str, Any]] = {
             "Address": ("s", text),
             "AddressType": ("s", "public" if address.is_public else "random"),
             "Alias": ("s", text.replace(":", "-")),
             "Adapter": ("o", bluez.adapter),
             "UUIDs": ("as", list(uuids)),
-            "RSSI": ("n", rssi),
             "Connected": ("b", False),
             "ServicesResolved": ("b", False),
             "Paired": ("b", False),
             "Trusted": ("b", False),
             "Blocked": ("b", False),
         }
+        if rssi is not None:
+            properties["RSSI"] = ("n", rssi)
         bluez.tree.add(
             self.path, {DEVICE: Interface(properties, {"Connect": self._connect, "Disconnect": self._disconnect})}
         )

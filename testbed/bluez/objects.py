@@ -161,7 +161,8 @@ class ObjectTree:
         if found is None:
             return
         for name, value in values.items():
-            found.properties[name] = (found.properties[name][0], value)
+            signature = "n" if name == "RSSI" else found.properties[name][0]  # absent until it is known
+            found.properties[name] = (signature, value)
         changed = variants({name: found.properties[name] for name in values})
         self._signal(path, PROPERTIES, "PropertiesChanged", "sa{sv}as", [interface, changed, []])
 

@@ -17,7 +17,7 @@ import pytest
 from dbus_fast import BusType, DBusError, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
-from drivers.ble import ConnectBudget, bluez_bus
+from drivers.ble import ConnectBudget, bluez_bus, bluez_server
 from drivers.ble.bluez_bus import ADAPTER, GATT_CHARACTERISTIC, OBJECT_MANAGER
 from drivers.ble.bluez_server import BluezHost, choose_adapter
 from drivers.ble.server import GattServer, ServerLink
@@ -533,6 +533,51 @@ async def test_a_phone_that_stays_is_disconnected_and_nobody_waits_for_that(monk
         await good_session(place)
         await closing
         await asyncio.wait_for(phone.gone.wait(), GUARD)
+
+
+async def test_a_phone_that_connects_and_does_nothing_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bluez_server, "START_SECONDS", 0.05)
+    async with gate() as place:
+        service = place.service()
+        serving = place.serve(service)
+        idler = await place.phone()
+        await idler.connect(await idler.find(service))
+        await asyncio.wait_for(idler.gone.wait(), GUARD)
+        assert not serving.done()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_one_phone_too_many_that_does_not_start_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bluez_server, "MAX_UNSERVED", 1)
+    async with gate() as place:
+        service = place.service()
+        serving = place.serve(service)
+        idler, late = await place.phone(), await place.phone()
+        for phone in (idler, late):
+            await phone.connect(await phone.find(service))
+        await asyncio.wait_for(late.gone.wait(), GUARD)
+        assert not idler.gone.is_set()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_a_phone_that_the_central_has_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bluez_server, "START_SECONDS", 0.05)
+    async with gate() as place:
+        central = await place.stack.central(ConnectBudget(attempts=3, attempt_seconds=2.0, pause_seconds=0.01))
+        device: Any = await virtual_device(place.air, "phone", place.random.randbytes)
+        phone = PhonePeripheral(device, clock=place.clock, random_bytes=place.random.randbytes)
+        service = place.service()
+        await phone.advertise(service)
+        link = await central.connect(service, GUARD)
+        with pytest.raises(LinkTimeoutError):
+            await place.server.serve(place.service(), IDENT, 0.1)
+        await until(lambda: place.published()[0] == 0)
+        _, received = await asyncio.gather(link.send(b"request"), phone.receive(GUARD))
+        assert received == b"request"
+        await link.close()
+        await central.stop()
 
 
 async def test_no_address_uuid_or_payload_comes_into_a_log(caplog: pytest.LogCaptureFixture) -> None:
