@@ -10,7 +10,8 @@ cd "$directory" || exit 1
 "$python" -u -m testbed.vm.probe "$@" 2>&1 | tee /run/out/result.txt
 # The probe leaves its verdict itself, so that one that was killed has none.
 [ ! -e /run/verdict ] || cp /run/verdict /run/out/exit
-[ ! -e /run/bluetoothd.log ] || cp /run/bluetoothd.log /run/out/
-[ ! -e /run/btmon.log ] || cp /run/btmon.log /run/out/
+for log in /run/bluetoothd.log /run/btmon.log /run/dbus.log; do
+    [ ! -e "$log" ] || cp "$log" /run/out/
+done
 sync
 busybox poweroff -f

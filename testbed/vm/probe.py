@@ -26,7 +26,16 @@ RECOMMENDED = {
 }
 """What docs/install.md says to write into main.conf, and how long Linux is to hold on to one pending connect."""
 VERDICT = Path("/run/verdict")
-RECORD = "/run/btmon.log"
+RECORDERS = (
+    ("btmon", "btmon", "-T"),
+    (
+        "dbus",
+        "dbus-monitor",
+        "--system",
+        "type='signal',sender='org.bluez',member='InterfacesAdded'",
+        "type='signal',sender='org.bluez',member='PropertiesChanged',arg0='org.bluez.Device1'",
+    ),
+)
 
 
 async def _central(guest: Guest, claims: Claims) -> None:
@@ -69,9 +78,11 @@ async def _run(parts: list[str]) -> int:
     begun = time.monotonic()
     logging.getLogger("bumble").setLevel(logging.CRITICAL)
     guest = await Guest.open()
-    recorder = None
+    recorders = []
     if os.environ.get("BLE_VM_DEBUG") == "1":
-        recorder = await asyncio.create_subprocess_exec("btmon", "-T", stdout=os.open(RECORD, os.O_CREAT | os.O_WRONLY))
+        for name, *command in RECORDERS:
+            record = os.open(f"/run/{name}.log", os.O_CREAT | os.O_WRONLY)
+            recorders.append(await asyncio.create_subprocess_exec(*command, stdout=record))
     major, minor = await guest.bluetoothd.version()
     versions = ", ".join(f"{name} {version(name)}" for name in ("bleak", "dbus-fast", "bumble"))
     print(
@@ -82,7 +93,7 @@ async def _run(parts: list[str]) -> int:
     for part in parts:
         await PARTS[part](guest, claims)
     await guest.bluetoothd.end()
-    if recorder is not None:
+    for recorder in recorders:
         recorder.terminate()
         await recorder.wait()
     print(f"      {claims.held} ok, {len(claims.failed)} FAIL, {time.monotonic() - begun:.0f} s", flush=True)
