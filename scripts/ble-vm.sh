@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs the Bluetooth drivers against a real bluetoothd on a real kernel, in a QEMU machine. Usage: scripts/ble-vm.sh [PART...]
-# Parts: central, server; none named: all. The guest sees this machine's files read-only and writes to memory; what it leaves
-# (bluetoothd.log, result.txt) is in .ble-vm/out. The kernel is Debian's, fetched by apt and unpacked, never installed.
-# BLE_VM_DEBUG=1: bluetoothd logs in detail, btmon records the adapter. BLE_VM_SECONDS: the time limit, 900 unless told.
-# BLE_VM_ACCEL: QEMU's accelerator, `tcg` unless told. Exit: 0 every claim held, 1 one failed, 2 this machine cannot do it.
+# Parts: as-shipped, central, server, pending (none named: these), pending-as-shipped. The guest sees this machine's files
+# read-only and writes to memory; its result and logs come to .ble-vm/out. The kernel is Debian's, fetched by apt and unpacked,
+# never installed. BLE_VM_DEBUG=1: bluetoothd logs in detail, btmon and dbus-monitor record. BLE_VM_SECONDS: the time limit, 900
+# unless told. BLE_VM_ACCEL: QEMU's accelerator, tcg unless told. Exit: 0 every claim held, 1 one failed, 2 this machine cannot
+# do it.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -69,7 +70,7 @@ timeout --kill-after 5 "${BLE_VM_SECONDS:-900}" qemu-system-x86_64 \
     -kernel "$kernel/vmlinuz" -initrd "$boot/initramfs.gz" -append "console=ttyS0 quiet loglevel=3 panic=-1" \
     -fsdev local,id=host,path=/,security_model=none,readonly=on,multidevs=remap -device virtio-9p-pci,fsdev=host,mount_tag=host \
     -fsdev "local,id=out,path=$out,security_model=none" -device virtio-9p-pci,fsdev=out,mount_tag=out \
-    </dev/null 2>"$out/qemu.log" | sed -u 's/\r$//' || true
+    </dev/null 2>"$out/qemu.log" | sed -u 's/\r$//; /reboot: Power down$/d' || true
 
 if [ ! -s "$out/exit" ]; then
     tail -n 5 "$out/qemu.log" >&2
