@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test test-all lint bench fuzz fresh-check lock clean setup system
+.PHONY: help demo test test-all lint bench fuzz ble-vm fresh-check lock clean setup system
 
 help: ## 이 도움말 / this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ bench: setup $(VENV)/.peers ## 속도 측정 / speed figures, into bench/results
 fuzz: setup ## 파서 하나를 퍼징 / fuzz one parser (ARGS="--seconds 60 response"; without a name: the list)
 	@$(BIN)/python -m fuzz $(ARGS)
 
+ble-vm: setup ## 실제 bluetoothd로 블루투스 드라이버를 시험 / Bluetooth drivers on a real bluetoothd, in QEMU (ARGS="central")
+	@scripts/setup.sh vm
+	@scripts/ble-vm.sh $(ARGS)
+
 fresh-check: ## 새 Debian 12에서 README의 두 명령을 실행 / both README commands on a fresh Debian 12
 	@scripts/setup.sh fresh
 	@scripts/fresh-check.sh
@@ -47,7 +51,7 @@ lock: ## 버전을 다시 잠금 / lock versions anew (ARGS=--upgrade)
 	@scripts/lock.sh $(ARGS)
 
 clean: ## 만든 것을 모두 지움 / remove everything made here
-	rm -rf $(VENV) build dist bench/results.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz
+	rm -rf $(VENV) build dist bench/results.json .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .fuzz .ble-vm
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: system $(VENV)/.project

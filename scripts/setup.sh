@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that system packages are here. Usage: scripts/setup.sh [--optional] GROUP...
-# Groups: run (what the demo and the quick tests use), all (what `make test-all` adds), fresh (what `make fresh-check` adds).
+# Groups: run (what the demo and the quick tests use), all (what `make test-all` adds), fresh (what `make fresh-check` adds),
+# vm (what `make ble-vm` adds; its kernel is fetched by scripts/ble-vm.sh and never installed).
 # Installs by apt as root or with sudo that asks no password; GWANMUN_NO_APT=1 forbids. --optional: a missing package is
 # reported, not fatal. Exit 0: all there (or optional); 2: missing, and the message says what to type.
 set -euo pipefail
@@ -41,6 +42,15 @@ for group in "$@"; do
         need python3-dev have_file "$(python_header)"
         ;;
     fresh) need debootstrap have_program debootstrap ;;
+    vm)
+        need qemu-system-x86 have_program qemu-system-x86_64
+        need cpio have_program cpio
+        need busybox-static have_file /bin/busybox
+        need kmod have_program depmod
+        # The guest runs them from this machine's files; here they need not run.
+        need dbus-daemon have_program dbus-daemon
+        need bluez have_file /usr/libexec/bluetooth/bluetoothd
+        ;;
     *)
         echo "setup.sh: 모르는 묶음 / unknown group: $group" >&2
         exit 2

@@ -7,6 +7,8 @@ does (read in 5.66 and later, src/gatt-database.c) shapes this file:
   the socket. Whoever starts is therefore taken as subscribed where the characteristic's socket is open; the socket closes with
   the last subscriber.
 * A value written to the socket goes to every subscriber. The messages are for one phone's keys; to others they are noise.
+* Linux ends an advertisement with the connection it brought, and takes it up again when that phone has gone. A phone that
+  connects and stays would keep every other from the session, so the advertisement is registered anew.
 * AcquireWrite is offered by a property, WriteAcquired, and garbled transfers where it was tried: there is none here. Writes
   without response come as WriteValue calls without reply, in order.
 """
@@ -157,6 +159,10 @@ class _Application:
         self._subscribers: dict[Notified, set[str]] = {what: set() for what in Notified}
         self._registered = False
         self.advertising = False
+        self._used_up = False
+        self._renewing: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        """Registering and unregistering the advertisement must not overlap."""
         self._instances = host.instances  # a host started again has others
         service_path = f"{path}/service"
         self._state = f"{service_path}/state"
@@ -200,7 +206,8 @@ class _Application:
         await self._instances.acquire()
         self.advertising = True
         try:
-            await self._host.call(ADVERTISING_MANAGER, "RegisterAdvertisement", "oa{sv}", self.advertisement, {})
+            async with self._turn:
+                await self._register_advertisement()
         except BaseException:
             self._host.spawn(self.hide())
             raise
@@ -210,11 +217,36 @@ class _Application:
             return
         self.advertising = False
         try:
-            with suppress(DriverError):
-                await self._host.call(ADVERTISING_MANAGER, "UnregisterAdvertisement", "o", self.advertisement)
+            async with self._turn:
+                await self._unregister_advertisement()
         finally:
             self._instances.release()
             self._host.on_hidden()
+
+    async def _register_advertisement(self) -> None:
+        await self._host.call(ADVERTISING_MANAGER, "RegisterAdvertisement", "oa{sv}", self.advertisement, {})
+
+    async def _unregister_advertisement(self) -> None:
+        with suppress(DriverError):
+            await self._host.call(ADVERTISING_MANAGER, "UnregisterAdvertisement", "o", self.advertisement)
+
+    def on_came(self) -> None:
+        """A phone has connected to us, by which advertisement nobody tells: this one may be used up."""
+        if not self.advertising or self._session.started.is_set():
+            return
+        self._used_up = True
+        if self._renewing is None or self._renewing.done():
+            self._renewing = self._host.spawn(self._renew())
+
+    async def _renew(self) -> None:
+        while self._used_up:
+            self._used_up = False
+            async with self._turn:
+                if self.advertising:
+                    await self._unregister_advertisement()
+                if self.advertising:  # hidden meanwhile, it stays so
+                    with suppress(DriverError):  # a phone that comes in spite of it is served
+                        await self._register_advertisement()
 
     def _on_release(self) -> None:
         """bluetoothd has dropped the advertisement by itself."""
@@ -541,6 +573,8 @@ class BluezHost:
                 self._strangers.popitem(last=False)
         if connected is not None and connected.value is True and peer in self._strangers:
             self.on_seen(peer)
+            for application in self._applications.values():
+                application.on_came()
         elif _is_false(connected) and not new:
             self._on_device_gone(peer)
 

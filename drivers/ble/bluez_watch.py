@@ -54,6 +54,20 @@ async def adapter_gone(adapter: str | None) -> None:
     raise DriverError(watch.why)
 
 
+async def adapter_there(adapter: str | None) -> None:
+    """Raises DriverError when bluetoothd is not there, or has no such adapter, or none that is powered."""
+    bus = MessageBus(bus_type=BusType.SYSTEM)
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            await bus.connect()
+            (objects,) = await _call(bus, BLUEZ, "/", OBJECTS, "GetManagedObjects")
+            _powered(objects, adapter)
+    except Exception as error:  # as above
+        raise DriverError(f"Bluetooth is not available: {type(error).__name__}") from error
+    finally:
+        bus.disconnect()
+
+
 class _Watch:
     """Signals until the adapter is known are kept as one fact: something went."""
 

@@ -40,7 +40,7 @@ class Radio(Protocol):
 
     @property
     def backend(self) -> Backend | None:
-        """None = the platform's own (BlueZ). Valid between start and stop."""
+        """None = the platform's own. Valid between start and stop."""
         ...
 
     async def start(self) -> None:
@@ -59,12 +59,23 @@ class Radio(Protocol):
 class BluezRadio:
     """bluetoothd's adapter; bluetoothd brings it up and keeps it."""
 
-    backend = None
-
     def __init__(self, adapter: str | None = None) -> None:
         self.adapter = adapter
 
+    @property
+    def backend(self) -> Backend:
+        # dbus-fast is loaded where BlueZ is used
+        from bleak.backends.bluezdbus.scanner import BleakScannerBlueZDBus  # noqa: PLC0415
+
+        from drivers.ble.bluez_client import BluezClient  # noqa: PLC0415
+
+        return Backend(BleakScannerBlueZDBus, BluezClient)
+
     async def start(self) -> None:
+        # dbus-fast is loaded where BlueZ is used
+        from drivers.ble.bluez_watch import adapter_there  # noqa: PLC0415
+
+        await adapter_there(self.adapter)  # bleak goes on believing in the adapter of a bluetoothd that was killed
         try:
             async with asyncio.timeout(BUS_SECONDS):
                 await BleakAdapter.get(bluez={} if self.adapter is None else {"adapter": self.adapter})
