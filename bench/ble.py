@@ -1,5 +1,5 @@
-"""BLE with the reader as central: a tap in a running building over an air that takes its time, what a hostile phone costs others,
-and a burst of sessions.
+"""BLE: a tap in a running building over an air that takes its time, in both roles; what a hostile phone costs other lanes, and a
+burst of sessions.
 
 The air is the virtual one. Shaped, every packet takes LATENCY_S and every sender has RATE: an estimate of a phone in a lobby.
 """
@@ -63,20 +63,28 @@ async def _taps(directory: Path) -> list[Row]:
         await building.start()
         runner, crowd = Runner(building), Crowd(building)
         script, phone = Script(building, crowd, runner.decided), crowd.phone()
-        taps: list[float] = []
-        own: list[float] = []
-        for _ in range(TAPS):
-            result = await runner.present(Attempt("", "", "lane-1", script.qr_ble(phone), GRANTED))
-            if not result.expected or result.opened is None:
-                raise RuntimeError(f"QR+BLE: {result.outcome}")
-            stages = result.opened.data["lat_ms"]
-            taps.append(float(stages["opened"]))
-            own.append(float(stages["ours"]))
-            await asyncio.sleep(BETWEEN_S)
+        found: list[Row] = []
+        for role, connects in (("reader as central", False), ("reader as GATT server", True)):
+            taps: list[float] = []
+            own: list[float] = []
+            for _ in range(TAPS):
+                act = script.qr_ble(phone, connects=connects)
+                result = await runner.present(Attempt("", "", "lane-1", act, GRANTED))
+                if not result.expected or result.opened is None:
+                    raise RuntimeError(f"QR+BLE, {role}: {result.outcome}")
+                stages = result.opened.data["lat_ms"]
+                taps.append(float(stages["opened"]))
+                own.append(float(stages["ours"]))
+                await asyncio.sleep(BETWEEN_S)
+            found += _tap_rows(role, taps, own)
+        return found
     finally:
         await building.stop()
+
+
+def _tap_rows(role: str, taps: list[float], own: list[float]) -> list[Row]:
     air = [tap - ours for tap, ours in zip(taps, own, strict=True)]
-    name = "QR+BLE, shaped air, tap to relay"
+    name = f"QR+BLE, {role}, shaped air, tap to relay"
     return [
         Row(f"{name} p50 of {TAPS}", quantile(taps, 0.5), "ms"),
         Row(f"{name} p95 of {TAPS}", quantile(taps, 0.95), "ms", None, 1000),
