@@ -20,6 +20,8 @@ class Carrier(StrEnum):
     BLE = "ble"
     NFC = "nfc"
     QR = "qr"
+    WALK_UP = "walk_up"
+    """BLE to a phone that its holder armed beforehand; nothing was shown or tapped at the lane."""
 
 
 class Direction(StrEnum):

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from drivers.ports import Direction
+from drivers.ports import Ble, Direction
 from gate_agent import config as configuration
 from gate_agent import health, log
 from gate_agent.barrier import Barrier
@@ -35,6 +35,7 @@ from gate_agent.lane import Lane, Ports
 from gate_agent.modes import DAMAGED_ORDERS, KeptModes
 from gate_agent.passage import Effect, Orders
 from gate_agent.policy_file import Kept
+from gate_agent.proximity import Proximity
 from gate_agent.services import Services
 from gate_agent.trust import TrustCache
 from gate_agent.uplink import Uplink
@@ -46,6 +47,7 @@ from protocol.clock import Clock, SystemClock
 from protocol.events import Kind
 from protocol.health import Health
 from protocol.mqtt import MqttLink, MqttSettings, TlsFilesError
+from protocol.race import race
 from protocol.status import GateState, LaneState, LaneStatus
 
 _log = logging.getLogger(__name__)
@@ -113,6 +115,9 @@ class Agent:
         self._zone_keys: ZoneKeys = NoKeys() if config.zone_keys is None else FileZoneKeys(config.zone_keys)
         self._signers = signers(config)
         self._services: Services | None = None
+        self._proximity = Proximity(
+            {f"ble.{each.ble}": each.walk_up for each in config.lanes if each.walk_up is not None}
+        )
         self._barriers: dict[str, Barrier] = {}
         self._control: Control | None = None
         self._lanes: list[Lane] = []
@@ -377,7 +382,8 @@ class Agent:
             ble=device("ble", lane.ble),
         )
         loop = asyncio.get_running_loop()
-        return Lane(lane, ports, self._barriers[lane.id], services, call_later=loop.call_later)
+        barrier = self._barriers[lane.id]
+        return Lane(lane, ports, barrier, services, call_later=loop.call_later, proximity=self._proximity)
 
     def _make_uplink(self, journal: Journal) -> Uplink:
         config = self._config
@@ -431,8 +437,8 @@ class Agent:
                 work[ports.camera.name] = lane.watch_camera
             if ports.nfc is not None:
                 work[ports.nfc.name] = lane.watch_nfc
-            if ports.ble is not None:
-                work[ports.ble.name] = None
+            if ports.ble is not None and (lane.settings.walk_up is not None or ports.ble.name not in work):
+                work[ports.ble.name] = _radio_work(lane)
             if ports.factor is not None:
                 # A terminal that hangs up is told before somebody stands at it.
                 work[ports.factor.name] = lambda factor: factor.gone()
@@ -502,6 +508,13 @@ class Agent:
             quality=cast(ClockWatch, self._watch).look().quality,
             degraded=self.degraded,
         )
+
+
+def _radio_work(lane: Lane) -> Callable[[Ble], Awaitable[None]]:
+    """A radio that goes is noticed before somebody needs it; where the lane has walk-up, armed phones are listened for."""
+    if lane.settings.walk_up is None:
+        return lambda ble: ble.gone()
+    return lambda ble: race(ble.gone(), lane.watch_ble(ble))
 
 
 def _end_of_task(task: asyncio.Task[None]) -> None:

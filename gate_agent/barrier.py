@@ -128,6 +128,10 @@ class Barrier:
         """Why the lane would not open for a grant in `direction` now; None when it would."""
         return self._passage.may(direction, exempt=exempt)
 
+    def taken(self, direction: Direction) -> bool:
+        """Somebody stands where passages in `direction` begin."""
+        return direction in self._passage.waiting
+
     # Inputs.
 
     async def watch(self, hardware: LaneHardware) -> None:

@@ -1,6 +1,6 @@
 """gate.toml as frozen dataclasses (docs/configuration.md). Every mistake is refused with file, key and what is expected.
 
-Cross references are checked here too: a lane names devices that exist, one lane each (a BLE central may be shared).
+Cross references are checked here too: a lane names devices that exist, one lane each (a BLE adapter may be shared).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivers.ports import Carrier, Direction
+from drivers.ports import BleRole, Carrier, Direction
 from gate_agent import passage, timekeeping
 from gate_agent.passage import Egress, LaneType
+from gate_agent.proximity import Threshold
 from protocol import toml, topics
 from protocol.toml import ConfigError, Expected, Table
 
@@ -98,6 +99,8 @@ class Lane:
     barrier: Barrier
     prefer: Carrier = Carrier.NFC
     """After a tap, where phone and gate can both: NFC data transfer or BLE."""
+    walk_up: Threshold | None = None
+    """Signal strengths from which an armed phone is asked by itself; None: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +188,20 @@ def _socket(table: Table, key: str = "path") -> dict[str, str]:
     return {"path": str(path)}
 
 
+def _ble_roles(table: Table) -> dict[str, str]:
+    """What the adapter may be used as; the first is preferred where a phone can both."""
+    roles = table.list_of_choices("roles", [each.value for each in BleRole], [each.value for each in BleRole])
+    return {"roles": ",".join(roles)}
+
+
 def _bluez(table: Table) -> dict[str, str]:
     """Without an adapter, the first powered one."""
     adapter = table.optional_text("adapter")
-    return {} if adapter is None else {"adapter": adapter}
+    return _ble_roles(table) | ({} if adapter is None else {"adapter": adapter})
+
+
+def _bumble(table: Table) -> dict[str, str]:
+    return _ble_roles(table) | {"hci": table.text("hci")}
 
 
 def _text(*keys: str) -> _Options:
@@ -212,7 +225,7 @@ def _nfc(driver: str) -> _Options:
 _DRIVERS: Mapping[str, Mapping[str, _Options]] = {
     "camera": {"opencv": _source},
     "nfc": {"nfcpy": _nfc("nfcpy"), "pcsc": _nfc("pcsc")},
-    "ble": {"bluez": _bluez, "bumble": _text("hci")},
+    "ble": {"bluez": _bluez, "bumble": _bumble},
     "lane": {"simulated": _socket},
     "signal": {"simulated": _socket, "log": _text()},
     "factor": {"callback": _socket, "contact": _socket},
@@ -309,6 +322,7 @@ def _lanes(table: Table, devices: Mapping[str, Device]) -> list[Lane]:
             pass_challenge=where.flag("pass_challenge", default=False),
             barrier=barrier,
             prefer=Carrier.NFC if nfc is None else Carrier(devices[f"nfc.{nfc}"].options["prefer"]),
+            walk_up=_walk_up(where, barrier, devices),
         )
         if lane.camera is None and lane.nfc is None:
             raise where.error("camera", "camera나 nfc 중 하나는 있어야 합니다", "a camera or an nfc reader is expected")
@@ -332,8 +346,31 @@ def _lanes(table: Table, devices: Mapping[str, Device]) -> list[Lane]:
     return found
 
 
+def _walk_up(where: Table, barrier: Barrier, devices: Mapping[str, Device]) -> Threshold | None:
+    """[lane.walk_up]: needs a beam that says that somebody stands there, and an adapter that can be central."""
+    if not where.has("walk_up"):
+        return None
+    if barrier.passage.type is not LaneType.SPEED_GATE:
+        raise where.error(
+            "walk_up",
+            "진입 감지 빔이 있는 통로(speed_gate)에서만 쓸 수 있습니다",
+            "a lane with an entry beam (speed_gate) is expected",
+        )
+    adapter = devices.get(f"ble.{where.text('ble')}")
+    if adapter is not None and BleRole.CENTRAL.value not in adapter.options["roles"].split(","):
+        raise where.error(
+            "ble", "central 역할을 하는 어댑터가 있어야 합니다", "an adapter with the role central is expected"
+        )
+    table = where.table("walk_up")
+    enter = table.whole("enter_dbm", -90, -20, -55)
+    leave = table.whole("leave_dbm", -100, enter - 3, enter - 8)
+    table.done()
+    return Threshold(enter, leave)
+
+
 def _unshared(file: Path, tables: Iterable[Sequence[Lane]]) -> None:
-    """Only a BLE central may serve several lanes: a camera or a relay that two lanes share opens the wrong one."""
+    """Only a BLE adapter may serve several lanes: a camera or a relay that two lanes share opens the wrong one. An adapter that
+    looks for armed phones has one lane to ask them for."""
     users: dict[tuple[str, str], str] = {}
     for at, sides in enumerate(tables):
         barrier = sides[0].barrier
@@ -341,6 +378,8 @@ def _unshared(file: Path, tables: Iterable[Sequence[Lane]]) -> None:
         for lane, place in zip(sides, ("", "back."), strict=False):
             used += [("camera", "camera", lane.camera or "", place), ("nfc", "nfc", lane.nfc or "", place)]
             used += [("signal", "signal", lane.signal, place), ("factor", "factor", lane.factor or "", place)]
+            if lane.walk_up is not None:
+                used.append(("walk_up", "ble", lane.ble or "", place))
         for kind, key, name, place in used:
             if not name:
                 continue

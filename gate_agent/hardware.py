@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from drivers.ble import BleDriver, BleSettings, open_central
+from drivers.ble import BleDriver, BleSettings, open_ble
 from drivers.camera import open_camera
 from drivers.factor import open_factor
 from drivers.lane import open_lane
 from drivers.nfc import open_reader
+from drivers.ports import BleRole
 from drivers.signal import open_signal
 from gate_agent.config import ConfigError, Device, Expected, GateConfig
 from gate_agent.devices import Startable
@@ -19,7 +20,8 @@ from protocol.clock import Clock
 
 def _ble(device: Device, clock: Clock) -> Startable:
     options = device.options
-    return open_central(BleSettings(BleDriver(device.driver), options.get("adapter"), options.get("hci")), clock)
+    roles = tuple(BleRole(each) for each in options["roles"].split(","))
+    return open_ble(BleSettings(BleDriver(device.driver), options.get("adapter"), options.get("hci"), roles), clock)
 
 
 def _camera(device: Device, clock: Clock) -> Startable:
@@ -57,7 +59,7 @@ _OPEN: Mapping[str, Callable[[GateConfig, Device, Clock], Startable]] = {
 def open_device(config: GateConfig, device: Device, clock: Clock) -> Any:
     """The port of one device, not started. Raises ConfigError when its options cannot be meant.
 
-    The result's type follows from `device.kind`: Camera, NfcReader, BleCentral, LaneHardware, SecondFactor or Signal.
+    The result's type follows from `device.kind`: Camera, NfcReader, Ble, LaneHardware, SecondFactor or Signal.
     """
     try:
         return _OPEN[device.kind](config, device, clock)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from uuid import UUID
 
+from drivers.ble.roles import meeting
 from drivers.nfc.link import PhoneNotReadyError, engage, handover_request
 from drivers.ports import (
-    BleCentral,
+    Ble,
+    BleRole,
     Camera,
     Carrier,
     CodeSeen,
@@ -29,6 +31,7 @@ from drivers.ports import (
     NfcCard,
     NfcReader,
     SecondFactor,
+    Sighting,
     Signal,
 )
 from gate_agent import config, messages
@@ -40,18 +43,21 @@ from gate_agent.display import Display
 from gate_agent.journal import AlreadyUsedError, RecordUnavailableError
 from gate_agent.judge import Judged, Presented, Side, exempt, notes_of
 from gate_agent.passage import PASSAGE, RESTING, Refusal, State
+from gate_agent.proximity import Proximity
 from gate_agent.services import Services
 from gate_agent.taps import SecondTap
 from gate_agent.timers import CallLater, Handle
 from gate_agent.transaction import Attempt, Opened, RefusedError, Stage, reason_of
 from gate_agent.zone import ZoneStoreError
 from gate_agent.zones import Way
+from mdoc.ble import ble_ident
 from mdoc.engagement import QR_SCHEME, BleOptions, DeviceEngagement, from_qr
 from mdoc.errors import MalformedError
 from mdoc.qrpass import PREFIX
-from mdoc.transcript import QrHandover
+from mdoc.transcript import QrHandover, WalkUpHandover
 from mdoc.type4tag import Shortcuts
 from policy.decision import RULES, Wait
+from policy.model import WALK_UP
 from policy.reasons import Reason
 from protocol.events import Kind
 
@@ -68,13 +74,13 @@ PROVEN = frozenset({reason for rule in RULES for reason in rule.reasons} | {Reas
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """One side's devices, each under its supervisor. A BLE central may serve several lanes."""
+    """One side's devices, each under its supervisor. A BLE adapter may serve several lanes."""
 
     signal: Supervised[Signal]
     factor: Supervised[SecondFactor] | None
     camera: Supervised[Camera] | None
     nfc: Supervised[NfcReader] | None
-    ble: Supervised[BleCentral] | None
+    ble: Supervised[Ble] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +109,9 @@ class Lane:
         services: Services,
         *,
         call_later: CallLater,
+        proximity: Proximity | None = None,
     ) -> None:
-        """`barrier` is shared with the lane's other side, where it has one."""
+        """`barrier` is shared with the lane's other side, where it has one; `proximity` with the other lanes of walk-up."""
         self.settings, self.ports, self.barrier, self._services = settings, ports, barrier, services
         self._call_later = call_later
         self._challenges = Challenges(services.random_bytes, services.clock) if settings.pass_challenge else None
@@ -112,6 +119,7 @@ class Lane:
         self._transaction: asyncio.Task[None] | None = None
         self._side = Side(settings.id, settings.point, settings.direction, ports.factor)
         self._second_tap, self._shortcuts = SecondTap(), Shortcuts()
+        self._proximity = proximity or Proximity({})
         self._first: _First | None = None
         self._codes: OrderedDict[bytes, float] = OrderedDict()
         self._unreadable = Coalescer(1, self._report_unreadable)
@@ -261,6 +269,8 @@ class Lane:
         if decision.refusal is not None:
             raise RefusedError(decision.refusal, notes=notes_of(decision))
         self._may_open(exempt=exempt(decision))
+        if self._left(attempt):
+            raise RefusedError(Reason.NOT_AT_LANE)
         first, self._first = self._first, None
         if first is not None:
             granted = await self._grant_both(first, attempt, presented, judged)
@@ -297,9 +307,14 @@ class Lane:
         """Of two people the second is let in only where the first was."""
         alone = len(granted) == 1
         for at, each in enumerate(granted):
-            opened = await self.barrier.open(
-                each.attempt, self.settings.direction, exempt=each.exempt, companion=not alone
-            )
+            if self._left(each.attempt):
+                # Stepped back while the grant was being written.
+                self.barrier.withhold(each.attempt, self.settings.direction, str(Reason.NOT_AT_LANE))
+                opened = False
+            else:
+                opened = await self.barrier.open(
+                    each.attempt, self.settings.direction, exempt=each.exempt, companion=not alone
+                )
             if not opened:
                 for left in granted[at + 1 :]:
                     self.barrier.withhold(left.attempt, self.settings.direction, str(Reason.SECOND_PERSON_MISSING))
@@ -371,13 +386,14 @@ class Lane:
     async def _scanned(self, attempt: Attempt, engagement: DeviceEngagement, engaged_at: float) -> Opened:
         """QR engagement, then BLE."""
         attempt.stage(Stage.ENGAGE, engaged_at)
-        return Opened(await self._connect(engagement.ble), engagement.raw, QrHandover())
+        return Opened(await self._connect(engagement), engagement.raw, QrHandover())
 
     async def _engage(self, attempt: Attempt, card: NfcCard) -> Opened:
         """Static or negotiated handover, then NFC data transfer or BLE: of what the phone offers, what the site prefers."""
         times, ble = self._services.times, self.ports.ble
-        service = UUID(bytes=self._services.random_bytes(16), version=4) if ble is not None and ble.available else None
-        request = handover_request(card, ble=service, prefer=self.settings.prefer)
+        roles = ble.device.roles if ble is not None and ble.available else ()
+        service = ble.device.reserve() if ble is not None and roles else None
+        request = handover_request(card, ble=service, roles=roles, prefer=self.settings.prefer)
         try:
             async with asyncio.timeout(times.nfc_engage_s):
                 # A phone that is locked is asked until it is unlocked, for as long as it stays.
@@ -391,14 +407,16 @@ class Lane:
                 )
                 attempt.stage(Stage.ENGAGE)
                 options = found.ble_options()
-                by_ble = service is not None and options is not None and options.peripheral_server_uuid is not None
+                by_ble = meeting(options, roles) is not None
                 if found.nfc is not None and not (by_ble and self.settings.prefer is Carrier.BLE):
                     link = await found.open_link()
                     again = partial(self._tapped_again, attempt)
                     return Opened(link, found.engagement, found.handover, again)
         except TimeoutError:
             raise LinkTimeoutError("no engagement in time") from None
-        return Opened(await self._connect(options), found.engagement, found.handover)
+        return Opened(
+            await self._connect(DeviceEngagement.parse(found.engagement), options), found.engagement, found.handover
+        )
 
     async def _tapped_again(self, attempt: Attempt, seconds: float) -> Opened:
         """The phone left with the request in hand. Raises LinkLostError when none comes back in time."""
@@ -419,19 +437,70 @@ class Lane:
         except TimeoutError:
             raise LinkLostError("the phone did not come back") from None
 
-    async def _connect(self, options: BleOptions | None) -> Link:
-        """BLE in mdoc peripheral server mode. Raises LinkError, DriverError or RefusedError."""
-        if self.ports.ble is None or options is None or options.peripheral_server_uuid is None:
+    async def _connect(self, engagement: DeviceEngagement, options: BleOptions | None = None) -> Link:
+        """BLE as the phone offers it: by `options`, else by its engagement. Raises LinkError, DriverError or RefusedError."""
+        ble, seconds = self.ports.ble, self._services.times.ble_connect_s
+        met = None if ble is None else meeting(options or engagement.ble, ble.device.roles)
+        if ble is None or met is None:
             raise RefusedError(Reason.SESSION_ERROR, "no_common_carrier")
-        if not self.ports.ble.available:
-            raise RefusedError(Reason.OUT_OF_SERVICE, self.ports.ble.name)
+        role, service = met
+        with self._radio(ble) as radio:
+            if role is BleRole.CENTRAL:
+                return await radio.connect(service, seconds)
+            return await radio.serve(service, ble_ident(engagement.key_bytes.raw), seconds)
+
+    @contextmanager
+    def _radio(self, ble: Supervised[Ble]) -> Iterator[Ble]:
+        """The adapter, whose failure goes to its supervisor. Raises RefusedError while it is away."""
+        if not ble.available:
+            raise RefusedError(Reason.OUT_OF_SERVICE, ble.name)
         try:
-            return await self.ports.ble.device.connect(
-                options.peripheral_server_uuid, self._services.times.ble_connect_s
-            )
+            yield ble.device
         except DriverError as error:
-            self.ports.ble.failed(error)
+            ble.failed(error)
             raise
+
+    # Walk-up.
+
+    async def watch_ble(self, ble: Ble) -> None:
+        """Armed phones near this lane; only where it has walk-up."""
+        async for sighting in ble.sightings():
+            self.on_sighting(sighting)
+
+    def on_sighting(self, sighting: Sighting) -> None:
+        """An armed phone was heard. It is asked while somebody stands in this lane's entry beam, and the zone takes walk-up."""
+        ble = self.ports.ble
+        if ble is None:
+            return
+        self._proximity.heard(ble.name, sighting.peer, sighting.rssi, sighting.at)
+        if self._transaction is not None or not self.barrier.taken(self.settings.direction) or not self._asks_armed():
+            return
+        peer = self._proximity.nearest(ble.name, self._now())
+        if peer is not None:
+            self._proximity.spend(peer, self._now())
+            self._contact(
+                Carrier.WALK_UP,
+                sighting.at,
+                lambda attempt: attempt.by_session(lambda each: self._approached(each, ble, peer)),
+                None,
+            )
+
+    def _asks_armed(self) -> bool:
+        """Whoever could not pass anyway keeps what their phone would tell."""
+        policy = self._services.trust.current.policy
+        return WALK_UP in policy.zone_of(self.settings.point).carriers and self._barred() in (None, Refusal.LOCKDOWN)
+
+    async def _approached(self, attempt: Attempt, ble: Supervised[Ble], peer: str) -> Opened:
+        """The phone gives its engagement over the air; the reader group that it was armed for goes into the transcript."""
+        with self._radio(ble) as radio:
+            found = await radio.approach(peer, self._services.times.ble_connect_s)
+        attempt.stage(Stage.ENGAGE)
+        group = attempt.in_force.policy.points[self.settings.point].entrance_group
+        return Opened(found.link, found.engagement, WalkUpHandover(group, found.engagement), carrier=Carrier.WALK_UP)
+
+    def _left(self, attempt: Attempt) -> bool:
+        """A phone that was asked over the air opens only for somebody who stands there."""
+        return attempt.carrier is Carrier.WALK_UP and not self.barrier.taken(self.settings.direction)
 
     def _on_stage(self, stage: Stage) -> None:
         if stage is Stage.ENGAGE:

@@ -114,6 +114,8 @@ class Opened:
     again: Callable[[float], Awaitable[Opened]] | None = None
     """Another channel with the same request, within so many seconds: where a phone may leave while its holder consents, and
     come back. Raises what opening raises, and LinkLostError when nobody comes."""
+    carrier: Carrier | None = None
+    """How the presentation came, where the link alone does not say."""
 
 
 class Attempt:
@@ -178,7 +180,7 @@ class Attempt:
         opened, patience = await open_link(self), services.times.consent_timeout_s
         until: float | None = None
         while True:
-            self._link, self.carrier = opened.link, opened.link.carrier
+            self._link, self.carrier = opened.link, opened.carrier or opened.link.carrier
             self.stage(Stage.CONNECT)
             key = services.new_key(DeviceEngagement.parse(opened.engagement).key.curve)
             reader = ReaderSession(opened.engagement, opened.handover, items, services.identity, ephemeral=key)
@@ -188,6 +190,8 @@ class Attempt:
             else:  # whoever came back late has consented already: the phone gets the time that it takes to answer
                 patience = max(until - asked_at, services.times.nfc_engage_s)
             await opened.link.send(reader.start())
+            # Also for a phone that says nothing: status 20 tells it that the session is over.
+            self._last_message = session.build_data(status=session.Status.SESSION_TERMINATION)
             self.stage(Stage.REQUEST_SENT)
             try:
                 message = await opened.link.receive(patience)
@@ -199,7 +203,6 @@ class Attempt:
             services.background.spawn(opened.link.close())
             opened = await opened.again(until - services.clock.monotonic())
         self.stage(Stage.LAST_BYTE, opened.link.last_byte_at)
-        self._last_message = session.build_data(status=session.Status.SESSION_TERMINATION)
         try:
             response = reader.receive(message)
         except SessionError:

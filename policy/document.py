@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from policy import checks, limits
 from policy.model import (
     CARRIERS,
+    DEFAULT_CARRIERS,
     OUTSIDE,
     AntiPassback,
     AntiPassbackMode,
@@ -176,7 +177,7 @@ def _zone(name: str, table: Table) -> Zone:
         two_person.done()
     zone = Zone(
         name=name,
-        carriers=frozenset(CARRIERS) if carriers is None else carriers,
+        carriers=DEFAULT_CARRIERS if carriers is None else carriers,
         factors=factors,
         second_factor_s=table.whole("second_factor_s", 1, 120, 10),
         antipassback=_antipassback(table.table("antipassback")),

@@ -16,8 +16,12 @@ from policy.schedule import Schedule
 
 OUTSIDE = "outside"
 """The street: what a way in comes from and a way out leads to; it has no rules."""
-CARRIERS = ("ble", "nfc", "qr")
-"""How a presentation may travel: radio after a QR code or tap, NFC data transfer, one-shot QR pass."""
+WALK_UP = "walk_up"
+CARRIERS = ("ble", "nfc", "qr", WALK_UP)
+"""How a presentation may travel: radio after a QR code or tap, NFC data transfer, one-shot QR pass, and radio to a phone that
+its holder armed for whoever walks up."""
+DEFAULT_CARRIERS = frozenset(CARRIERS) - {WALK_UP}
+"""Walking up proves no closeness: a zone has to say that it takes it."""
 
 
 LEAST = "access_class"
@@ -101,7 +105,7 @@ class MaxAges:
 @dataclass(frozen=True, slots=True)
 class Zone:
     name: str
-    carriers: frozenset[str] = frozenset(CARRIERS)
+    carriers: frozenset[str] = DEFAULT_CARRIERS
     factors: int = 1
     """1: the presentation. 2: also an external second factor, such as a face terminal."""
     second_factor_s: int = 10

@@ -72,6 +72,7 @@ class Reason(StrEnum):
     FIRE_ACTIVE = "fire_active"
     OUT_OF_SERVICE = "out_of_service"
     LANE_BUSY = "lane_busy"
+    NOT_AT_LANE = "not_at_lane"
     RECORD_UNAVAILABLE = "record_unavailable"
 
 
@@ -505,6 +506,13 @@ WORDING: Mapping[Reason, Wording] = {
         "Please wait for the person ahead",
         "앞사람이 아직 통과 중",
         "The person ahead is still passing",
+        *_AGAIN,
+    ),
+    Reason.NOT_AT_LANE: Wording(
+        "통로 앞에 서 주세요",
+        "Please stand in the lane",
+        "휴대전화가 답할 때 통로 앞에 아무도 없었음(다가섬 방식)",
+        "Nobody stood in the lane when the phone answered (walk-up)",
         *_AGAIN,
     ),
     Reason.RECORD_UNAVAILABLE: Wording(

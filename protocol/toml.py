@@ -64,7 +64,7 @@ class Table:
         self._environ = environ
         self._asked: set[str] = set()
         if not isinstance(value, dict):
-            raise ConfigError(file, place, Expected("표([…])가 있어야 합니다", "a table ([…]) is expected"))
+            raise ConfigError(file, place, Expected("표([…])가 있어야 합니다", "a table ([NAME]) is expected"))
         self._value: Mapping[str, Any] = value
 
     def key(self, name: str) -> str:
@@ -103,6 +103,25 @@ class Table:
             listed = ", ".join(choices)
             raise self.error(name, f"다음 중 하나여야 합니다: {listed}", f"one of these is expected: {listed}")
         return value
+
+    def list_of_choices(self, name: str, choices: Sequence[str], default: Sequence[str]) -> list[str]:
+        """A list of one or more of `choices`, each once, in the order given."""
+        value = self._raw(name)
+        if value is None:
+            return list(default)
+        if (
+            not isinstance(value, list)
+            or not value
+            or any(each not in choices for each in value)
+            or len({*value}) != len(value)
+        ):
+            listed = ", ".join(choices)
+            raise self.error(
+                name,
+                f"다음 중에서 하나 이상, 한 번씩이어야 합니다: {listed}",
+                f"a list of these, each at most once, is expected: {listed}",
+            )
+        return [str(each) for each in value]
 
     def whole(self, name: str, low: int, high: int, default: int | None = None) -> int:
         value = self._raw(name)

@@ -1,6 +1,6 @@
-"""Reader as BLE central (mdoc peripheral server mode) on bleak: over BlueZ, or over bumble on an HCI transport of its own.
+"""The reader's Bluetooth: as central on bleak, as GATT server on D-Bus; over BlueZ, or over bumble on a transport of its own.
 
-`open_central` chooses from the configuration; bumble is not even imported where BlueZ is used.
+`open_ble` chooses from the configuration; bumble is not even imported where BlueZ is used.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from drivers.ble.adapter import BleAdapter
 from drivers.ble.central import BleakCentral, ConnectBudget
-from drivers.ble.radio import BluezRadio, Radio
+from drivers.ble.radio import BluezRadio
+from drivers.ble.server import Host
+from drivers.ports import BleRole
 from protocol.clock import Clock
 
-__all__ = ["BleDriver", "BleSettings", "BleakCentral", "ConnectBudget", "open_central"]
+__all__ = ["BleAdapter", "BleDriver", "BleSettings", "BleakCentral", "ConnectBudget", "open_ble"]
 
 
 class BleDriver(StrEnum):
@@ -29,6 +32,8 @@ class BleSettings:
     """BlueZ adapter, e.g. `hci0`; None = the first powered one. BlueZ only."""
     hci: str | None = None
     """HCI transport, e.g. `usb:0`, `serial:/dev/ttyACM0,1000000`, `hci-socket:0`, `unix:/run/air.sock`. bumble only."""
+    roles: tuple[BleRole, ...] = tuple(BleRole)
+    """The preferred one first."""
 
     def __post_init__(self) -> None:
         if self.driver is BleDriver.BUMBLE and not self.hci:
@@ -39,15 +44,19 @@ class BleSettings:
             raise ValueError("hci: only driver bumble takes an HCI transport; driver bluez takes adapter")
 
 
-def open_central(settings: BleSettings, clock: Clock, budget: ConnectBudget | None = None) -> BleakCentral:
-    """The central of one radio, not started. One radio serves all lanes of an agent."""
-    return BleakCentral(_radio(settings), clock, budget or ConnectBudget())
-
-
-def _radio(settings: BleSettings) -> Radio:
+def open_ble(settings: BleSettings, clock: Clock, budget: ConnectBudget | None = None) -> BleAdapter:
+    """One adapter, not started. It serves all lanes of an agent that name it."""
     if settings.driver is BleDriver.BUMBLE and settings.hci is not None:
         # bumble takes 0.3 s and memory to import: only the gate that uses it pays
         from drivers.ble.bumble_host import BumbleRadio  # noqa: PLC0415  loaded where it is configured
+        from drivers.ble.bumble_server import BumbleHost  # noqa: PLC0415
 
-        return BumbleRadio(settings.hci)
-    return BluezRadio(settings.adapter)
+        radio = BumbleRadio(settings.hci)
+        return BleAdapter(radio, lambda: BumbleHost(radio), clock, roles=settings.roles, budget=budget)
+
+    def bluez() -> Host:
+        from drivers.ble.bluez_server import BluezHost  # noqa: PLC0415  only a reader that is peripheral needs it
+
+        return BluezHost(settings.adapter)
+
+    return BleAdapter(BluezRadio(settings.adapter), bluez, clock, roles=settings.roles, budget=budget)

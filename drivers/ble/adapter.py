@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import UUID, uuid4
 
@@ -11,11 +11,14 @@ from drivers.ble.radio import Radio
 from drivers.ble.server import GattServer, Host
 from drivers.ports import Approached, BleRole, DriverError, Link, Sighting
 from protocol.clock import Clock
+from protocol.race import race
+
+_log = logging.getLogger(__name__)
 
 
 class BleAdapter:
     """`roles` in order of preference. `host` makes the GATT server's side of the radio; it is called once, and only for an
-    adapter that is to be peripheral."""
+    adapter that is to be peripheral. One that can connect and cannot serve works as central alone until it is started anew."""
 
     def __init__(
         self,
@@ -26,43 +29,48 @@ class BleAdapter:
         roles: Sequence[BleRole] = tuple(BleRole),
         budget: ConnectBudget | None = None,
     ) -> None:
-        self.roles = tuple(roles)
+        self._roles, self._central_only = tuple(roles), False
         self._central = BleakCentral(radio, clock, budget)
-        self._server = GattServer(host(), clock) if BleRole.PERIPHERAL in self.roles else None
+        self._server = GattServer(host(), clock) if BleRole.PERIPHERAL in self._roles else None
+
+    @property
+    def roles(self) -> Sequence[BleRole]:
+        return (BleRole.CENTRAL,) if self._central_only else self._roles
 
     async def start(self) -> None:
         """Bring the radio up; also after a failure. Raises DriverError."""
         await self.stop()
         await self._central.start()
-        if self._server is not None:
+        if self._server is None:
+            return
+        try:
             await self._server.start()
+        except DriverError as error:
+            if BleRole.CENTRAL not in self._roles:
+                raise
+            self._central_only = True
+            _log.warning("the adapter works as central only: %s", error)
 
     async def stop(self) -> None:
         """End open links, then put the radio away. Never raises."""
+        self._central_only = False
         if self._server is not None:
             await self._server.stop()
         await self._central.stop()
 
     async def gone(self) -> None:
         """Waits until the radio is gone and raises DriverError then."""
-        watched = [asyncio.ensure_future(self._central.gone())]
-        if self._server is not None:
-            watched.append(asyncio.ensure_future(self._server.gone()))
-        try:
-            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
-        finally:
-            for task in watched:
-                task.cancel()
-            await asyncio.gather(*watched, return_exceptions=True)
+        if self._server is None or self._central_only:
+            await self._central.gone()
+        else:
+            await race(self._central.gone(), self._server.gone())
 
     async def connect(self, service: UUID, timeout: float) -> Link:
         """As central. Raises LinkError or DriverError."""
         return await self._central.connect(service, timeout)
 
     def reserve(self) -> UUID:
-        return uuid4() if self._server is None else self._server.reserve()
+        return uuid4() if self._server is None or self._central_only else self._server.reserve()
 
     async def serve(self, service: UUID, ident: bytes, timeout: float) -> Link:
         """As peripheral. Raises LinkError or DriverError."""

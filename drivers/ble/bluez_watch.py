@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from dbus_fast import BusType, DBusError, Message, MessageType
-from dbus_fast.aio import MessageBus
+from dbus_fast import Message, MessageType
 
+from drivers.ble.bluez_bus import ADAPTER, DAEMON, OBJECT_MANAGER, PROPERTIES, SERVICE, BluezBus, Objects
 from drivers.ports import DriverError
+from protocol.race import race
 
-CALL_SECONDS = 5.0
-"""A D-Bus call takes milliseconds; a bus that takes this long is as good as absent."""
-BLUEZ = "org.bluez"
-ADAPTER = "org.bluez.Adapter1"
-DBUS = "org.freedesktop.DBus"
-OBJECTS = "org.freedesktop.DBus.ObjectManager"
-PROPERTIES = "org.freedesktop.DBus.Properties"
 RULES = (
-    f"type='signal',sender='{DBUS}',interface='{DBUS}',member='NameOwnerChanged',arg0='{BLUEZ}'",
-    f"type='signal',sender='{BLUEZ}',interface='{OBJECTS}',member='InterfacesRemoved'",
-    f"type='signal',sender='{BLUEZ}',interface='{PROPERTIES}',member='PropertiesChanged',arg0='{ADAPTER}'",
+    f"type='signal',sender='{DAEMON}',interface='{DAEMON}',member='NameOwnerChanged',arg0='{SERVICE}'",
+    f"type='signal',sender='{SERVICE}',interface='{OBJECT_MANAGER}',member='InterfacesRemoved'",
+    f"type='signal',sender='{SERVICE}',interface='{PROPERTIES}',member='PropertiesChanged',arg0='{ADAPTER}'",
 )
+MAX_EARLY = 64
+"""A machine has a handful of adapters."""
 
 
 async def adapter_gone(adapter: str | None) -> None:
@@ -29,43 +24,25 @@ async def adapter_gone(adapter: str | None) -> None:
 
     `adapter`: BlueZ's name such as `hci0`; None: whichever one is powered now. Raises DriverError at once when there is none.
     """
-    bus = MessageBus(bus_type=BusType.SYSTEM)
+    watch = _Watch()
+    bus = await BluezBus.open(watch.heard)  # before the present state is asked for: no change falls in between
     try:
-        async with asyncio.timeout(CALL_SECONDS):
-            await bus.connect()
-            watch = _Watch()
-            bus.add_message_handler(watch.heard)  # before the present state is asked for: no change falls in between
-            for rule in RULES:
-                await _call(bus, DBUS, "/org/freedesktop/DBus", DBUS, "AddMatch", "s", [rule])
-            (objects,) = await _call(bus, BLUEZ, "/", OBJECTS, "GetManagedObjects")
-            watch.look_at(_powered(objects, adapter))
-        ended = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]  # annotated in part
-        waiting = asyncio.ensure_future(watch.gone.wait())
-        try:
-            await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ended.cancel()
-            waiting.cancel()
-            await asyncio.gather(ended, waiting, return_exceptions=True)
-    except Exception as error:  # no phone is involved: whatever fails is bus, bluetoothd or adapter
-        raise DriverError(f"Bluetooth is not available: {type(error).__name__}") from error
+        for rule in RULES:
+            await bus.match(rule)
+        watch.look_at(_powered(await bus.objects(), adapter))
+        await race(bus.ended(), watch.gone.wait())
     finally:
-        bus.disconnect()
+        await bus.close()
     raise DriverError(watch.why)
 
 
 async def adapter_there(adapter: str | None) -> None:
     """Raises DriverError when bluetoothd is not there, or has no such adapter, or none that is powered."""
-    bus = MessageBus(bus_type=BusType.SYSTEM)
+    bus = await BluezBus.open()
     try:
-        async with asyncio.timeout(CALL_SECONDS):
-            await bus.connect()
-            (objects,) = await _call(bus, BLUEZ, "/", OBJECTS, "GetManagedObjects")
-            _powered(objects, adapter)
-    except Exception as error:  # as above
-        raise DriverError(f"Bluetooth is not available: {type(error).__name__}") from error
+        _powered(await bus.objects(), adapter)
     finally:
-        bus.disconnect()
+        await bus.close()
 
 
 class _Watch:
@@ -83,12 +60,15 @@ class _Watch:
             self._lost(gone, why)
         self._early.clear()
 
-    def heard(self, message: Message) -> None:
-        if message.message_type is not MessageType.SIGNAL:
-            return
+    def heard(self, message: Message) -> bool:
+        if message.message_type is MessageType.SIGNAL:
+            self._signal(message)
+        return False
+
+    def _signal(self, message: Message) -> None:
         body = message.body
         match message.member:
-            case "NameOwnerChanged" if body[0] == BLUEZ and not body[2]:
+            case "NameOwnerChanged" if body[0] == SERVICE and not body[2]:
                 self._lost(None, "bluetoothd is gone")
             case "InterfacesRemoved" if ADAPTER in body[1]:
                 self._lost(body[0], "the adapter is gone")
@@ -97,36 +77,17 @@ class _Watch:
 
     def _lost(self, path: str | None, why: str) -> None:
         if self._path is None:
-            if len(self._early) < 64:  # a machine has a handful of adapters
+            if len(self._early) < MAX_EARLY:
                 self._early.append((path, why))
         elif path in (None, self._path) and not self.gone.is_set():
             self.why = why
             self.gone.set()
 
 
-def _powered(objects: dict[str, dict[str, Any]], adapter: str | None) -> str:
+def _powered(objects: Objects, adapter: str | None) -> str:
+    """Object path of the adapter. Raises DriverError."""
     for path, interfaces in sorted(objects.items()):
         properties = interfaces.get(ADAPTER)
-        if properties is None or (adapter is not None and path.rsplit("/", 1)[-1] != adapter):
-            continue
-        if properties["Powered"].value:
+        if properties is not None and adapter in (None, path.rsplit("/", 1)[-1]) and properties.get("Powered"):
             return path
-    raise DBusError("org.bluez.Error.NotReady", "no powered adapter")
-
-
-async def _call(
-    bus: MessageBus, destination: str, path: str, interface: str, member: str, signature: str = "", body: Any = ()
-) -> list[Any]:
-    reply = await bus.call(
-        Message(
-            destination=destination,
-            path=path,
-            interface=interface,
-            member=member,
-            signature=signature,
-            body=list(body),
-        )
-    )
-    if reply is None or reply.message_type is MessageType.ERROR:
-        raise DBusError(str(reply and reply.error_name), "")
-    return list(reply.body)
+    raise DriverError("no powered adapter")

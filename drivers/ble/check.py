@@ -26,6 +26,9 @@ WHOLE_WRITES = (5, 69)
 """First bluetoothd that passes on values of 511 and 512 bytes as a server (src/shared/gatt-server.c, write_cb)."""
 DEFAULT_MTU = 517
 """bluetoothd's ExchangeMTU where main.conf says none."""
+CONNECT_TIMEOUT_MS, SHORT_CONNECT_MS = 4000, 1000
+"""The kernel's own limit of one pending connection, which cancelling does not shorten (docs/bluetooth-vm.md), and one that keeps
+the delay of other lanes within a turn."""
 MAX_CONF = 1 << 20
 VERSION_SECONDS = 5.0
 
@@ -76,10 +79,12 @@ class _Checks:
             path = self._adapter(objects, adapter)
             if BleRole.PERIPHERAL in self._roles:
                 self._advertising(objects.get(path or "", {}).get(ADVERTISING_MANAGER))
+        conf = _settings(main_conf)
         if BleRole.PERIPHERAL in self._roles:
-            conf = _settings(main_conf)
             self._mtu(version, conf, main_conf)
             self._interval(conf, main_conf)
+        if BleRole.CENTRAL in self._roles:
+            self._giving_up(conf, main_conf)
 
     async def _objects(self) -> Objects | None:
         try:
@@ -231,6 +236,27 @@ class _Checks:
                 "그 뒤 systemctl restart bluetooth",
                 f"In {path}, under [LE]: MinAdvertisementInterval=32 and MaxAdvertisementInterval=48; "
                 "then systemctl restart bluetooth",
+            ),
+        )
+
+    def _giving_up(self, conf: configparser.ConfigParser | None, path: Path) -> None:
+        milliseconds = _number(conf, "LE", "Autoconnecttimeout", CONNECT_TIMEOUT_MS)
+        if 0 < milliseconds <= SHORT_CONNECT_MS:
+            self._add(
+                "connecting",
+                Result.OK,
+                f"답하지 않는 휴대전화를 {milliseconds} ms 뒤에 놓습니다",
+                f"A phone that does not answer is given up after {milliseconds} ms",
+            )
+            return
+        self._add(
+            "connecting",
+            Result.WARNING,
+            "답하지 않는 휴대전화 하나가 이 어댑터의 다른 통로를 4초까지 붙들 수 있습니다",
+            "One phone that does not answer can hold up the other lanes of this adapter for 4 s",
+            (
+                f"{path}의 [LE]에 Autoconnecttimeout=1000, 그 뒤 systemctl restart bluetooth",
+                f"In {path}, under [LE]: Autoconnecttimeout=1000; then systemctl restart bluetooth",
             ),
         )
 

@@ -7,12 +7,12 @@ Runs the sans-I/O exchanges of `mdoc.negotiated_handover` and `mdoc.apdu` over a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
-from drivers.ports import Carrier, LinkError, LinkProtocolError, LinkTimeoutError, NfcCard
+from drivers.ports import BleRole, Carrier, LinkError, LinkProtocolError, LinkTimeoutError, NfcCard
 from mdoc import apdu, limits, negotiated_handover
 from mdoc.engagement import BleOptions, DeviceEngagement, NfcOptions
 from mdoc.errors import MalformedError, NotReadyError
@@ -170,12 +170,23 @@ def nfc_options(card: NfcCard) -> NfcOptions:
     return NfcOptions(apdu.command_data(card.max_command), apdu.response_data(card.max_response))
 
 
-def handover_request(card: NfcCard, *, ble: UUID | None, prefer: Carrier) -> HandoverRequest:
-    """What a reader offers in a negotiated handover: NFC data transfer, and BLE as central to the service `ble`, if given.
+_LE_ROLE: Mapping[tuple[BleRole, ...], LeRole] = {
+    (BleRole.CENTRAL,): LeRole.CENTRAL,
+    (BleRole.PERIPHERAL,): LeRole.PERIPHERAL,
+    (BleRole.CENTRAL, BleRole.PERIPHERAL): LeRole.CENTRAL_PREFERRED,
+    (BleRole.PERIPHERAL, BleRole.CENTRAL): LeRole.PERIPHERAL_PREFERRED,
+}
+
+
+def handover_request(
+    card: NfcCard, *, ble: UUID | None, roles: Sequence[BleRole] = (BleRole.CENTRAL,), prefer: Carrier
+) -> HandoverRequest:
+    """What a reader offers in a negotiated handover: NFC data transfer, and BLE with the service `ble`, if given, in the reader's
+    `roles`, the preferred one first.
 
     `prefer` comes first: of several carriers a phone takes the first that it can (Connection Handover 1.5, 2.5).
     """
-    carrier = None if ble is None else BleCarrier(LeRole.CENTRAL, ble)
+    carrier = None if ble is None else BleCarrier(_LE_ROLE[tuple(roles)], ble)
     return build_handover_request(ble=carrier, nfc=nfc_options(card), nfc_first=prefer is Carrier.NFC)
 
 

@@ -198,6 +198,11 @@ class Passage:
         return sorted(self._conditioner.faults)
 
     @property
+    def waiting(self) -> Sequence[Direction]:
+        """Directions in which somebody stands before the barrier."""
+        return self._sensors.waiting
+
+    @property
     def deadline(self) -> float | None:
         """Monotonic time at which `tick` has something to do."""
         found = (self._timer, self._conditioner.deadline, self._sensors.deadline)

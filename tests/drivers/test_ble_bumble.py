@@ -17,7 +17,7 @@ from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import BaseBleakScanner
 from bleak.exc import BleakError, BleakGATTProtocolError
 
-from drivers.ble import BleakCentral, BleDriver, BleSettings, ConnectBudget, bumble_host, open_central
+from drivers.ble import BleAdapter, BleakCentral, BleDriver, BleSettings, ConnectBudget, bumble_host, open_ble
 from drivers.ble.bumble_backend import backend_for
 from drivers.ble.bumble_device import HCI_SECONDS
 from drivers.ble.radio import Backend, GivenRadio
@@ -33,18 +33,18 @@ RANDOM = Random(11)
 QUICK = ConnectBudget(attempts=3, attempt_seconds=2.0, pause_seconds=0.01)
 
 
-def central_on(hub: AirHub) -> BleakCentral:
-    return open_central(BleSettings(BleDriver.BUMBLE, hci=hub.hci), SystemClock(), QUICK)
+def central_on(hub: AirHub) -> BleAdapter:
+    return open_ble(BleSettings(BleDriver.BUMBLE, hci=hub.hci), SystemClock(), QUICK)
 
 
-async def session(central: BleakCentral, hub: AirHub) -> tuple[Link, PhonePeripheral]:
+async def session(central: BleAdapter, hub: AirHub) -> tuple[Link, PhonePeripheral]:
     service = UUID(bytes=RANDOM.randbytes(16), version=4)
     phone = await PhonePeripheral.open(hub.hci)
     await phone.advertise(service)
     return await central.connect(service, GUARD), phone
 
 
-async def good_session(central: BleakCentral, hub: AirHub) -> None:
+async def good_session(central: BleAdapter, hub: AirHub) -> None:
     link, phone = await session(central, hub)
     message = RANDOM.randbytes(9000)
     _, received = await asyncio.gather(link.send(message), phone.receive(GUARD))
@@ -122,7 +122,7 @@ async def test_bytes_that_are_no_hci_disturb_nobody_else_on_the_air(tmp_path: Pa
 
 @pytest.mark.parametrize("hci", ["unix:/nonexistent/air", "no-such-transport:0", "unix"])
 async def test_a_transport_that_cannot_be_opened_is_a_driver_error(hci: str) -> None:
-    central = open_central(BleSettings(BleDriver.BUMBLE, hci=hci), SystemClock())
+    central = open_ble(BleSettings(BleDriver.BUMBLE, hci=hci), SystemClock())
     with pytest.raises(DriverError):
         await central.start()
     await central.stop()
@@ -141,7 +141,7 @@ async def test_a_controller_that_does_not_answer_is_a_driver_error(
         gone.set()
 
     async with await asyncio.start_unix_server(deaf, tmp_path / "deaf"):
-        central = open_central(BleSettings(BleDriver.BUMBLE, hci=f"unix:{tmp_path / 'deaf'}"), SystemClock())
+        central = open_ble(BleSettings(BleDriver.BUMBLE, hci=f"unix:{tmp_path / 'deaf'}"), SystemClock())
         with pytest.raises(DriverError, match="TimeoutError"):
             await central.start()
         await asyncio.wait_for(gone.wait(), GUARD)
@@ -149,7 +149,7 @@ async def test_a_controller_that_does_not_answer_is_a_driver_error(
 
 async def test_connecting_before_start_is_a_driver_error() -> None:
     with pytest.raises(DriverError):
-        await open_central(BleSettings(), SystemClock()).connect(UUID(int=1), GUARD)
+        await open_ble(BleSettings(), SystemClock()).connect(UUID(int=1), GUARD)
 
 
 class BrokenScanner(BaseBleakScanner):
@@ -176,7 +176,7 @@ async def test_a_scan_that_cannot_start_is_a_driver_error_for_everybody_waiting(
 @pytest.mark.skipif(sys.platform != "linux", reason="BlueZ is Linux")
 async def test_bluez_without_a_system_bus_is_a_driver_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'no-bus'}")
-    central = open_central(BleSettings(adapter="hci0"), SystemClock())
+    central = open_ble(BleSettings(adapter="hci0"), SystemClock())
     with pytest.raises(DriverError, match="FileNotFoundError"):
         await central.start()
     await central.stop()

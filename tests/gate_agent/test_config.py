@@ -12,6 +12,7 @@ from drivers.ports import Carrier, Direction
 from gate_agent.config import Barrier, ConfigError, Lane, Limits, Times, load
 from gate_agent.hardware import open_device
 from gate_agent.passage import Egress, LaneType, Settings
+from gate_agent.proximity import Threshold
 from protocol.clock import SystemClock
 
 BASE = """
@@ -116,6 +117,18 @@ MISTAKES = [
     ("source = 0", "source = 0\nfps = 0", "device.camera.hall.fps"),
     ('adapter = "hci0"', "adapter = 0", "device.ble.hall.adapter"),
     ('adapter = "hci0"', 'adapter = "hci0"\nhci = "usb:0"', "device.ble.hall.hci"),
+    ('adapter = "hci0"', 'adapter = "hci0"\nroles = []', "device.ble.hall.roles"),
+    ('adapter = "hci0"', 'adapter = "hci0"\nroles = ["master"]', "device.ble.hall.roles"),
+    ('adapter = "hci0"', 'adapter = "hci0"\nroles = ["central", "central"]', "device.ble.hall.roles"),
+    ('signal = "hall"', 'signal = "hall"\nwalk_up = true', "lane[0].walk_up"),
+    ('signal = "hall"', 'signal = "hall"\n[lane.walk_up]\nenter_dbm = 5', "lane[0].walk_up.enter_dbm"),
+    ('signal = "hall"', 'signal = "hall"\n[lane.walk_up]\nleave_dbm = -56', "lane[0].walk_up.leave_dbm"),
+    ('signal = "hall"', 'signal = "hall"\ntype = "swing_door"\n[lane.walk_up]', "lane[0].walk_up"),
+    (
+        'ble = "hall"\nhardware = "hall"\nsignal = "hall"',
+        'hardware = "hall"\nsignal = "hall"\n[lane.walk_up]',
+        "lane[0].ble",
+    ),
     ('direction = "in"', 'direction = "up"', "lane[0].direction"),
     ('camera = "hall"', 'camera = "yard"', "lane[0].camera"),
     ('hardware = "hall"', "", "lane[0].hardware"),
@@ -174,6 +187,38 @@ def test_two_lanes_do_not_share_a_camera_but_may_share_a_radio(folder: Path) -> 
     with pytest.raises(ConfigError) as caught:
         load(written(folder, text.replace('"hall-out"', '"hall-in"')), {})
     assert caught.value.key == "lane[1].id"
+
+
+def test_walk_up_is_off_by_default_and_needs_an_adapter_that_can_connect(folder: Path) -> None:
+    assert load(written(folder, BASE), {}).lanes[0].walk_up is None
+    walking = BASE + "[lane.walk_up]\n"
+    assert load(written(folder, walking), {}).lanes[0].walk_up == Threshold(-55, -63)
+    with pytest.raises(ConfigError) as caught:
+        load(written(folder, walking.replace('adapter = "hci0"', 'roles = ["peripheral"]')), {})
+    assert caught.value.key == "lane[0].ble"
+
+
+def test_two_lanes_with_walk_up_do_not_share_an_adapter(folder: Path) -> None:
+    back = '[lane.walk_up]\n[lane.back]\npoint = "p"\ncamera = "back"\nble = "hall"\nsignal = "back"\n'
+    devices = (
+        '[device.camera.back]\ndriver = "opencv"\nsource = 1\n'
+        '[device.signal.back]\ndriver = "log"\n'
+        '[device.ble.back]\ndriver = "bluez"\nadapter = "hci1"\n'
+    )
+    text = BASE.replace("[[lane]]", devices + "[[lane]]") + back + "[lane.back.walk_up]\n"
+    with pytest.raises(ConfigError) as caught:
+        load(written(folder, text), {})
+    assert caught.value.key == "lane[0].back.ble"
+    own = text.replace('camera = "back"\nble = "hall"', 'camera = "back"\nble = "back"')
+    assert [lane.ble for lane in load(written(folder, own), {}).lanes] == ["hall", "back"]
+
+
+def test_an_adapter_plays_both_roles_unless_told_otherwise(folder: Path) -> None:
+    def roles(text: str) -> str:
+        return load(written(folder, text), {}).devices["ble.hall"].options["roles"]
+
+    assert roles(BASE) == "central,peripheral"
+    assert roles(BASE.replace('adapter = "hci0"', 'roles = ["peripheral"]')) == "peripheral"
 
 
 def test_a_key_may_come_from_systemd(folder: Path, tmp_path: Path) -> None:
@@ -239,7 +284,21 @@ def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
     }
     for table in ("gate", "trust", "policy", "reader", "mqtt"):
         keys |= tomllib.loads(BASE)[table].keys()
-    keys |= {"adapter", "hci", "source", "fps", "path", "ecp", "max_apdu", "elements", "doc_type", "namespace"}
+    keys |= {
+        "adapter",
+        "hci",
+        "roles",
+        "walk_up.enter_dbm",
+        "walk_up.leave_dbm",
+        "source",
+        "fps",
+        "path",
+        "ecp",
+        "max_apdu",
+        "elements",
+        "doc_type",
+        "namespace",
+    }
     assert {key for key in keys if f"`{key}`" not in text} == set()
 
 

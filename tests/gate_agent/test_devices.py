@@ -9,7 +9,7 @@ from typing import Any
 from drivers.ports import Camera, DriverError
 from gate_agent.devices import STABLE_S, Supervised
 from protocol.backoff import Backoff
-from tests.gate_agent.fakes import FakeCamera, FakeCentral, FakeClock
+from tests.gate_agent.fakes import FakeBle, FakeCamera, FakeClock
 
 
 class Bench:
@@ -119,7 +119,7 @@ async def test_a_device_that_ran_long_starts_its_back_off_anew() -> None:
 
 
 async def test_a_user_of_the_device_can_tell_that_it_failed() -> None:
-    central = FakeCentral()
+    central = FakeBle()
     bench = Bench(central)
     await bench.supervised.start()
     async with bench.running():

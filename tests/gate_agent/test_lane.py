@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from drivers.ports import (
+    BleRole,
     Carrier,
     Direction,
     DriverError,
@@ -32,7 +33,8 @@ from gate_agent.passage import State
 from gate_agent.transaction import REASONS, reason_of
 from mdoc import session as mdoc_session
 from mdoc.apdu import INS_READ_BINARY
-from mdoc.engagement import BleOptions, NfcOptions, build_engagement, to_qr
+from mdoc.ble import ble_ident
+from mdoc.engagement import BleOptions, DeviceEngagement, NfcOptions, build_engagement, from_qr, to_qr
 from mdoc.holder import HolderSession
 from mdoc.ndef_handover import BleCarrier, HandoverRequest, LeRole, build_handover_select
 from mdoc.request import DeviceRequest
@@ -300,7 +302,7 @@ async def test_a_second_tap_may_go_on_by_ble_and_its_card_is_released(bench: Ben
     async def connect(service: UUID, timeout: float) -> Link:
         return link
 
-    bench.central.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
+    bench.ble.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
     bench.lane.on_card(first)
     await taken_away(bench, first)
     bench.lane.on_card(second)
@@ -347,18 +349,20 @@ SERVICE = UUID("b3d52ac4-a1b6-4b51-a22e-78ee55ef6eb6")
 BLE = BleOptions(peripheral_server=True, peripheral_server_uuid=SERVICE)
 
 
-def negotiates(bench: Bench, held: Held, takes: Carrier) -> tuple[Card, FakeLink, list[UUID]]:
+def negotiates(
+    bench: Bench, held: Held, takes: Carrier, role: LeRole = LeRole.PERIPHERAL
+) -> tuple[Card, FakeLink, list[BleCarrier]]:
     """A phone with negotiated handover that takes one carrier of those offered; its BLE names no UUID, as Apple's does not."""
     ephemeral = ec.generate_private_key(ec.SECP256R1())
     engagement = build_engagement(ephemeral.public_key())
     sessions: list[HolderSession] = []
-    offered: list[UUID] = []
+    offered: list[BleCarrier] = []
 
     def choose(request: HandoverRequest) -> bytes:
-        if request.ble is not None and request.ble.uuid is not None:
-            offered.append(request.ble.uuid)
+        if request.ble is not None:
+            offered.append(request.ble)
         if takes is Carrier.BLE:
-            select = build_handover_select(engagement, ble=BleCarrier(LeRole.PERIPHERAL))
+            select = build_handover_select(engagement, ble=BleCarrier(role))
         else:
             select = build_handover_select(engagement, nfc=request.nfc)
         sessions.append(HolderSession(engagement, ephemeral, NfcHandover(select, request.raw)))
@@ -388,16 +392,16 @@ async def test_a_negotiated_handover_to_ble_opens_over_the_service_of_our_reques
         asked.append(service)
         return link
 
-    bench.central.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
+    bench.ble.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
     bench.lane.on_card(card)
     await bench.done()
     assert await bench.reasons() == ["granted"]
     assert (await bench.records())[-2].data["carrier"] == "ble"
-    assert asked == offered
+    assert asked == [each.uuid for each in offered]
     again, _, more = negotiates(bench, bench.world.holder(), Carrier.BLE)
     bench.lane.on_card(again)
     await bench.done()
-    assert set(more).isdisjoint(offered)  # a service of its own for every tap
+    assert {each.uuid for each in more}.isdisjoint(asked)  # a service of its own for every tap
 
 
 @pytest.mark.parametrize(
@@ -426,7 +430,7 @@ async def test_of_what_a_static_handover_offers_the_lane_takes_what_the_site_pre
         assert service == SERVICE
         return FakeLink(bench.clock, on_message)
 
-    bench.central.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
+    bench.ble.connect = connect  # type: ignore[method-assign]  # one phone, whatever service
     bench.lane.settings = replace(bench.lane.settings, prefer=prefer)
     if not ble_there:
         assert bench.ports.ble is not None
@@ -435,6 +439,83 @@ async def test_of_what_a_static_handover_offers_the_lane_takes_what_the_site_pre
     await bench.done()
     assert await bench.reasons() == ["granted"]
     assert (await bench.records())[-2].data["carrier"] == carrier
+
+
+PHONE_SERVES, PHONE_CONNECTS = uuid4(), uuid4()
+BOTH = BleOptions(True, True, PHONE_SERVES, PHONE_CONNECTS)
+
+
+@pytest.mark.parametrize(
+    ("roles", "offered", "asked"),
+    [
+        ((BleRole.CENTRAL, BleRole.PERIPHERAL), BOTH, ("connect", PHONE_SERVES)),
+        ((BleRole.PERIPHERAL, BleRole.CENTRAL), BOTH, ("serve", PHONE_CONNECTS)),
+        ((BleRole.CENTRAL,), BOTH, ("connect", PHONE_SERVES)),
+        ((BleRole.PERIPHERAL,), BOTH, ("serve", PHONE_CONNECTS)),
+        (
+            (BleRole.CENTRAL, BleRole.PERIPHERAL),
+            BleOptions(central_client=True, central_client_uuid=PHONE_CONNECTS),
+            ("serve", PHONE_CONNECTS),
+        ),
+    ],
+)
+async def test_the_first_role_that_phone_and_adapter_can_both_play_carries_the_session(
+    bench: Bench, roles: tuple[BleRole, ...], offered: BleOptions, asked: tuple[str, UUID]
+) -> None:
+    bench.ble.roles = roles
+    code, _ = bench.phone(bench.world.holder(), ble=offered)
+    bench.show(code)
+    await bench.done()
+    assert bench.ble.asked == [asked]
+    assert await bench.reasons() == ["granted"]
+
+
+async def test_a_phone_that_connects_finds_the_ident_of_its_own_engagement(bench: Bench) -> None:
+    code, _ = bench.phone(bench.world.holder(), ble=BleOptions(central_client=True, central_client_uuid=PHONE_CONNECTS))
+    bench.show(code)
+    await bench.done()
+    engagement = DeviceEngagement.parse(from_qr(code.encode()))
+    assert bench.ble.idents == {PHONE_CONNECTS: ble_ident(engagement.key_bytes.raw)}
+
+
+async def test_a_phone_whose_role_no_adapter_plays_is_refused(bench: Bench) -> None:
+    bench.ble.roles = (BleRole.CENTRAL,)
+    code, _ = bench.phone(bench.world.holder(), ble=BleOptions(central_client=True, central_client_uuid=PHONE_CONNECTS))
+    bench.show(code)
+    await bench.done()
+    assert await bench.reasons() == [Reason.SESSION_ERROR]
+    assert bench.ble.asked == []
+
+
+@pytest.mark.parametrize(
+    ("roles", "said", "phone", "how"),
+    [
+        ((BleRole.CENTRAL, BleRole.PERIPHERAL), LeRole.CENTRAL_PREFERRED, LeRole.CENTRAL, "serve"),
+        ((BleRole.CENTRAL, BleRole.PERIPHERAL), LeRole.CENTRAL_PREFERRED, LeRole.PERIPHERAL, "connect"),
+        ((BleRole.PERIPHERAL, BleRole.CENTRAL), LeRole.PERIPHERAL_PREFERRED, LeRole.CENTRAL, "serve"),
+        ((BleRole.PERIPHERAL,), LeRole.PERIPHERAL, LeRole.CENTRAL, "serve"),
+        ((BleRole.CENTRAL,), LeRole.CENTRAL, LeRole.PERIPHERAL, "connect"),
+    ],
+)
+async def test_after_a_negotiated_handover_the_gate_plays_the_role_that_the_phone_left_it(
+    bench: Bench, roles: tuple[BleRole, ...], said: LeRole, phone: LeRole, how: str
+) -> None:
+    """Apple's wallet answers as central: then the gate serves, under the UUID that it reserved."""
+    bench.ble.roles = roles
+    card, link, offered = negotiates(bench, bench.world.holder(), Carrier.BLE, phone)
+    reserved: list[UUID] = []
+
+    def reserve() -> UUID:
+        reserved.append(uuid4())
+        bench.ble.links[reserved[-1]] = link
+        return reserved[-1]
+
+    bench.ble.reserve = reserve  # type: ignore[method-assign]  # the link stands under what was reserved
+    bench.lane.on_card(card)
+    await bench.done()
+    assert [each.role for each in offered] == [said]
+    assert bench.ble.asked == [(how, reserved[0])]
+    assert await bench.reasons() == ["granted"]
 
 
 async def test_a_locked_phone_is_asked_until_it_is_unlocked(bench: Bench) -> None:
@@ -625,7 +706,7 @@ async def test_a_phone_without_a_carrier_in_common_is_refused(bench: Bench) -> N
 
 async def test_a_radio_that_fails_is_out_of_service_not_the_phones_fault(bench: Bench) -> None:
     code, _ = bench.phone(bench.world.holder())
-    bench.central.links = dict.fromkeys(bench.central.links, DriverError("radio gone"))
+    bench.ble.links = dict.fromkeys(bench.ble.links, DriverError("radio gone"))
     bench.show(code)
     await bench.done()
     assert await bench.reasons() == [Reason.OUT_OF_SERVICE]

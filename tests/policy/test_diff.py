@@ -47,7 +47,7 @@ def test_longer_hours_are_one_row() -> None:
     new = changed(('tue = ["07:00-20:00"]', 'tue = ["07:00-21:00"]'))
     rows = [row for row in diff(OLD, new, START).rows if row.point == "hall-in" and row.after == GRANTED]
     (row,) = rows
-    assert (row.before, row.carriers, row.lockdown) == ("outside_schedule", None, (0,))
+    assert (row.before, row.carriers, row.lockdown) == ("outside_schedule", ("ble", "nfc", "qr"), (0,))
     assert row.attributes["card_type"] == ("staff",)
     assert row.attributes["agency_code"] is None
     assert row.times is not None
@@ -213,4 +213,4 @@ def test_every_carrier_is_an_axis() -> None:
         if GRANTED in (row.before, row.after)
     }
     assert found == {(GRANTED, "carrier_not_allowed", ("nfc",)), ("carrier_not_allowed", GRANTED, ("qr",))}
-    assert set(CARRIERS) == {"ble", "nfc", "qr"}
+    assert set(CARRIERS) == {"ble", "nfc", "qr", "walk_up"}
