@@ -63,6 +63,7 @@ class LaneRig:
     camera: VirtualCamera
     nfc_port: int
     turnstile: Turnstile
+    walk_up: bool
 
 
 class Process:
@@ -124,7 +125,7 @@ class Building:
         self.lanes = {
             lane.id: lane
             for lane in (
-                self._rig("lane-1", "lobby-in", "sejong-lobby"),
+                self._rig("lane-1", "lobby-in", "sejong-lobby", walk_up=True),
                 self._rig("lane-2", "server-room-in", "sejong-server-room"),
             )
         }
@@ -146,7 +147,7 @@ class Building:
         """An authority whose root no gate trusts."""
         self.reader_root: x509.Certificate
 
-    def _rig(self, name: str, point: str, group: str) -> LaneRig:
+    def _rig(self, name: str, point: str, group: str, *, walk_up: bool = False) -> LaneRig:
         return LaneRig(
             name,
             point,
@@ -155,6 +156,7 @@ class Building:
             VirtualCamera(),
             free_port(socket.SOCK_DGRAM),
             Turnstile(self.sockets / f"{name}.lane", self.sockets / f"{name}.sign"),
+            walk_up,
         )
 
     @property
@@ -243,12 +245,14 @@ class Building:
             devices["lane"][rig.id] = {"driver": "simulated", "path": str(rig.turnstile.lane_path)}
             devices["signal"][rig.id] = {"driver": "simulated", "path": str(rig.turnstile.display_path)}
             names = dict.fromkeys(("id", "camera", "nfc", "hardware", "signal"), rig.id)
-            lanes.append(example | names | {"point": rig.point, "ble": "hall", "wait_for_start_s": 3, "alarm_s": 1})
+            lane = example | names | {"point": rig.point, "ble": "hall", "wait_for_start_s": 3, "alarm_s": 1}
+            lanes.append(lane | ({"walk_up": {}} if rig.walk_up else {}))
         gate["device"], gate["lane"] = devices, lanes
         self._write("gate/gate.toml", gate)
 
         policy = tomlkit.parse((config / "policy.toml").read_text("utf-8")).unwrap()
         local = now.astimezone(ZoneInfo(policy["timezone"]))
+        policy["zones"]["lobby"] = {"carriers": ["nfc", "ble", "qr", "walk_up"]}
         # The demo runs at any hour: office hours are all day, and contractors' hours are the other half of the day.
         other_half = ["15:00-16:00"] if local.hour < 12 else ["03:00-04:00"]
         policy["schedules"]["office"] = {day: ["00:00-24:00"] for day in DAYS}

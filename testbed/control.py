@@ -1,6 +1,7 @@
 """What a person can do at a lane of the running demo, over a Unix socket: hold a code before the camera, read the sign, walk.
 
-JSON lines: {"lane", "show": text} | {"lane", "clear": true} | {"lane", "sign": seconds} | {"lane", "walk": true}.
+JSON lines: {"lane", "show": text} | {"lane", "clear": true} | {"lane", "sign": seconds} | {"lane", "stand": true} |
+{"lane", "walk": true}.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class ControlServer:
                     await shown.until(lambda: shown.shown is not None and shown.shown.light in _DECISIVE, seconds)
                 message = shown.shown
                 return {"sign": f"{message.ko}\n{message.en}" if message is not None else ""}
+            case {"stand": bool() as there}:
+                rig.turnstile.stand(rig.direction, there)
             case {"walk": True}:
                 await rig.turnstile.walk(rig.direction)
         return {"ok": True}
@@ -99,6 +102,10 @@ class RemoteScreen:
     async def sign(self, timeout: float) -> str:
         """The lane's sign once it says yes or no; empty after `timeout` seconds."""
         return str((await self._ask({"sign": timeout}))["sign"])
+
+    async def stand(self, there: bool = True) -> None:
+        """Step into the lane's entry beam, or out of it."""
+        await self._ask({"stand": there})
 
     async def walk(self) -> None:
         """Walk through, if the lane is open."""

@@ -28,7 +28,7 @@ from testbed.scenario import GRANTED, Attempt, Incident, IncidentError, script
 PAUSE_S = (0.6, 2.5)
 NEXT_PERSON_S = 0.5
 """The next person needs a moment; a phone held to the antenna at once is taken for the one that is still there."""
-_CARRIERS = {"ble": "QR+BLE", "nfc": "NFC", "qr": "QR pass"}
+_CARRIERS = {"ble": "BLE", "nfc": "NFC", "qr": "QR pass", "walk_up": "walk-up"}
 _GREEN, _RED, _DIM, _BOLD, _OFF = "\033[32m", "\033[31m", "\033[2m", "\033[1m", "\033[0m"
 
 
@@ -128,11 +128,15 @@ async def live(building: Building, terminal: Terminal, *, presentations: int | N
         lane = chance.choice(("lane-1", "lane-1", "lane-2"))
         phone = chance.choice(staff * 3 + secure * 3 + others)
         rig = building.lanes[lane]
-        carrier = chance.choice(("ble", "nfc", "qr"))
+        carrier = chance.choice(("ble", "connects", "nfc", "tap", "qr"))
 
         async def act(phone=phone, rig=rig, carrier=carrier) -> None:  # type: ignore[no-untyped-def]  # bound by default
             if carrier == "ble":
                 await phone.by_ble(building.hci, rig.camera)
+            elif carrier == "connects":
+                await phone.by_ble(building.hci, rig.camera, connects=True)
+            elif carrier == "tap":
+                await phone.by_tap(rig.nfc_port, building.hci)
             elif carrier == "nfc":
                 await phone.by_nfc(rig.nfc_port)
             else:

@@ -30,6 +30,10 @@ ELEMENTS = {
     "name": "이름 name",
 }
 
+ARMED = ("agency_code", "card_type", "access_class")
+"""What a walk-up presentation is armed for."""
+YES = {"y", "yes", "ㅛ", "예"}
+
 
 def _building(path: Path) -> dict[str, Any]:
     """Raises ControlError."""
@@ -76,7 +80,7 @@ def _ask(question: Question) -> bool:
     if question.reader is None:
         print("! 판독기를 확인할 수 없어 보내지 않습니다\n! The reader cannot be verified; nothing is sent")
         return False
-    return input("보낼까요? Share? [y/N] ").strip().lower() in {"y", "yes", "ㅛ", "예"}
+    return input("보낼까요? Share? [y/N] ").strip().lower() in YES
 
 
 async def _present(options: argparse.Namespace, wallet: Wallet, building: dict[str, Any]) -> None:
@@ -89,8 +93,12 @@ async def _present(options: argparse.Namespace, wallet: Wallet, building: dict[s
     async with RemoteScreen(Path(building["control"]), options.lane) as screen:
         if options.carrier == "nfc":
             await phone.by_nfc(int(lane["nfc_port"]), wait=15.0)
-        elif options.carrier == "qr":
-            await phone.by_ble(str(building["hci"]), screen)
+        elif options.carrier == "tap":
+            await phone.by_tap(int(lane["nfc_port"]), str(building["hci"]), wait=15.0)
+        elif options.carrier in ("qr", "qr-connect"):
+            await phone.by_ble(str(building["hci"]), screen, connects=options.carrier == "qr-connect")
+        elif options.carrier == "walk-up":
+            await _walk_up(options, phone, building, screen)
         else:
 
             async def hold() -> None:
@@ -100,6 +108,21 @@ async def _present(options: argparse.Namespace, wallet: Wallet, building: dict[s
         sign = await screen.sign(5.0)
         print(sign or "표시등이 바뀌지 않았습니다\nThe lane's display did not change")
         await screen.walk()
+
+
+async def _walk_up(options: argparse.Namespace, phone: Phone, building: dict[str, Any], screen: RemoteScreen) -> None:
+    """Armed by hand, then one step into the entry beam."""
+    group = str(building["lanes"][options.lane]["entrance_group"])
+    if not options.yes:
+        print(f"\n{group}에 한 번, 60초 동안 제출하도록 허락합니다\nArms one presentation to {group}, for 60 seconds")
+        print(*(f"  · {ELEMENTS[element]}" for element in ARMED), sep="\n")
+        answer = await asyncio.to_thread(input, "허락할까요? Arm? [y/N] ")
+        if answer.strip().lower() not in YES:
+            return
+    await screen.stand()
+    if not await phone.walk_up(str(building["hci"]), group, ARMED):
+        await screen.stand(False)
+        print("게이트가 묻지 않았습니다\nNo gate asked")
 
 
 def _history(home: Path) -> None:
@@ -124,9 +147,11 @@ def main(argv: Sequence[str]) -> int:
     present = commands.add_parser("present", help="통로에 제시 (present at a lane)")
     present.add_argument(
         "--carrier",
-        choices=("qr", "nfc", "pass"),
+        choices=("qr", "qr-connect", "nfc", "tap", "walk-up", "pass"),
         default="qr",
-        help="qr: QR로 연결해 블루투스로, pass: 한 번 쓰는 QR 패스 (qr: QR then BLE; pass: one-shot QR pass)",
+        help="qr: QR로 연결해 블루투스로, qr-connect: 휴대전화가 연결해 옴, tap: 댄 뒤 블루투스로, "
+        "walk-up: 미리 허락하고 다가섬, pass: 한 번 쓰는 QR 패스 (qr: QR then BLE; qr-connect: the phone connects; "
+        "tap: NFC, then BLE; walk-up: armed beforehand; pass: one-shot QR pass)",
     )
     present.add_argument("--lane", default="lane-1", help="통로 (lane)")
     present.add_argument("--challenge", help="표시등의 숫자, pass에만 (digits on the lane's sign, for a pass)")

@@ -12,10 +12,12 @@ from policy.reasons import Reason
 from protocol.events import Kind
 from testbed.building import Building, LaneRig
 from testbed.people import SECURE, Crowd
-from testbed.phone.faulty import AlteringPhone, ReplayingPhone, VanishingPhone, WrongDocumentPhone
+from testbed.phone.faulty import AlteringPhone, ReplayingPhone, SlowPhone, VanishingPhone, WrongDocumentPhone
 from testbed.phone.phone import Phone
 
 GRANTED = "granted"
+ELEMENTS = ("agency_code", "card_type", "access_class")
+"""What people of the demo arm their phones for."""
 REPEAT_PAUSE_S = 3.0
 """A gate takes a code for the same presentation while it is held; after this long it is shown anew."""
 
@@ -60,8 +62,23 @@ class Script:
     def _lane(self, name: str) -> LaneRig:
         return self._building.lanes[name]
 
-    def qr_ble(self, phone: Phone, lane: str = "lane-1") -> Act:
-        return lambda: phone.by_ble(self._building.hci, self._lane(lane).camera)
+    def qr_ble(self, phone: Phone, lane: str = "lane-1", *, connects: bool = False) -> Act:
+        """`connects`: the phone finds the gate and connects, instead of the other way round."""
+        return lambda: phone.by_ble(self._building.hci, self._lane(lane).camera, connects=connects)
+
+    def tap(self, phone: Phone, lane: str = "lane-1") -> Act:
+        return lambda: phone.by_tap(self._lane(lane).nfc_port, self._building.hci)
+
+    def walk_up(self, phone: Phone, lane: str = "lane-1") -> Act:
+        """Armed beforehand; the person steps into the lane's entry beam."""
+
+        async def act() -> None:
+            rig = self._lane(lane)
+            rig.turnstile.stand(rig.direction)
+            if not await phone.walk_up(self._building.hci, rig.entrance_group, ELEMENTS):
+                raise IncidentError("nobody asked the armed phone")
+
+        return act
 
     def nfc(self, phone: Phone, lane: str = "lane-1") -> Act:
         return lambda: phone.by_nfc(self._lane(lane).nfc_port)
@@ -88,7 +105,23 @@ class Script:
         crowd = self._crowd
         staff, secure = crowd.phone(), crowd.phone(crowd.person(access_class=SECURE))
         yield Attempt("직원, QR로 연결해 블루투스로 제출", "staff, QR then BLE", "lane-1", self.qr_ble(staff), GRANTED)
+        yield Attempt(
+            "직원, QR을 보이고 휴대전화가 연결해 옴",
+            "staff, QR, then the phone connects",
+            "lane-1",
+            self.qr_ble(staff, connects=True),
+            GRANTED,
+        )
         yield Attempt("직원, NFC", "staff, NFC", "lane-1", self.nfc(staff), GRANTED)
+        yield Attempt(
+            "직원, 댄 뒤 휴대전화가 연결해 옴",
+            "staff, tap, then the phone connects",
+            "lane-1",
+            self.tap(staff),
+            GRANTED,
+        )
+        yield Attempt("직원, 미리 허락하고 다가섬", "staff, armed, walks up", "lane-1", self.walk_up(staff), GRANTED)
+        yield self._steps_back()
         yield Attempt("직원, QR 패스", "staff, QR pass", "lane-1", self.qr_pass(staff), GRANTED)
         yield Attempt(
             "보안구역 담당, NFC", "cleared for the server room", "lane-2", self.nfc(secure, "lane-2"), GRANTED
@@ -152,6 +185,13 @@ class Script:
             Reason.LINK_LOST,
         )
         yield Attempt(
+            "연결해 온 뒤 사라진 휴대전화",
+            "phone that connected vanishes",
+            "lane-1",
+            self.qr_ble(crowd.phone(kind=VanishingPhone), connects=True),
+            Reason.LINK_LOST,
+        )
+        yield Attempt(
             "엉뚱한 QR", "garbage in the QR", "lane-1", self.show(lambda: "HTTPS://EXAMPLE.INVALID/"), Reason.UNREADABLE
         )
         yield Attempt(
@@ -168,6 +208,14 @@ class Script:
         yield from self._revocation()
         yield from self._without_broker(staff)
         yield from self._killed(staff)
+
+    def _steps_back(self) -> Attempt:
+        """An armed phone answers when its holder has left the beam again."""
+        rig = self._lane("lane-1")
+        phone = self._crowd.phone(kind=SlowPhone)
+        assert isinstance(phone, SlowPhone)  # noqa: S101  what was asked for
+        phone.meanwhile = lambda: rig.turnstile.stand(rig.direction, False)
+        return Attempt("다가섰다가 물러남", "armed, steps back", "lane-1", self.walk_up(phone), Reason.NOT_AT_LANE)
 
     def _happens(self, ko: str, en: str, act: Act, *kinds: Kind) -> Incident:
         """An incident that has to bring these events, in any order."""

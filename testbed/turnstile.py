@@ -198,6 +198,10 @@ class Turnstile:
         self._lock(direction)
         return True
 
+    def stand(self, direction: Direction, there: bool = True) -> None:
+        """One person stands before the barrier, in the near beam, until they walk or are no longer `there`."""
+        self.set((ENTRY if direction is Direction.IN else ENTRY[::-1])[0], there)
+
     async def turn_back(self, direction: Direction) -> None:
         """One person steps in, as far as the barrier lets them, and out again the same way."""
         beams = ENTRY if direction is Direction.IN else ENTRY[::-1]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
+
 from mdoc import cbor, holder
 from mdoc.cbor import Encoded
 from mdoc.holder import Asked, HolderSession
 from mdoc.issue import Credential
 from mdoc.transcript import SessionTranscript
-from testbed.phone.ble import PhonePeripheral
-from testbed.phone.phone import Phone
+from testbed.phone.phone import BleSide, Phone
 from testbed.phone.wallet import Held
 
 
@@ -48,10 +51,26 @@ class WrongDocumentPhone(Phone):
         return self.wallet.held[0]
 
 
+class SlowPhone(Phone):
+    """Takes its time to answer; `meanwhile` is called on the event loop as soon as it is asked."""
+
+    meanwhile: Callable[[], None]
+    seconds: float = 0.5
+
+    async def talk(self, radio: BleSide, session: HolderSession, *, carrier: str = "ble") -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().talk(radio, session, carrier=carrier)
+
+    def answer(self, session: HolderSession, asked: Asked, held: Held, *, carrier: str) -> bytes | None:
+        self._loop.call_soon_threadsafe(self.meanwhile)
+        time.sleep(self.seconds)  # in a thread of its own
+        return super().answer(session, asked, held, carrier=carrier)
+
+
 class VanishingPhone(Phone):
     """Is carried away as soon as it has the request."""
 
-    async def talk(self, peripheral: PhonePeripheral, session: HolderSession) -> None:
-        del session
-        await peripheral.receive(15.0)
-        await peripheral.vanish()
+    async def talk(self, radio: BleSide, session: HolderSession, *, carrier: str = "ble") -> None:
+        del session, carrier
+        await radio.receive(15.0)
+        await radio.vanish()
