@@ -38,6 +38,8 @@ class Knobs:
     """Advertisements at a time."""
     page_timeout: float = 20.0
     """Seconds until a connect is given up."""
+    late_services: float = 0.0
+    """Seconds by which ServicesResolved comes before the objects of a phone's services; 0: it comes after them."""
     roles: Sequence[str] = ("central", "peripheral")
     rssi: int | None = None
     """dBm to report for every device; None: what the air says."""
@@ -88,14 +90,25 @@ class FakeBluez:
         )
         device.on("advertisement", self._on_advertisement)
         device.on("connection", self._on_connection)
+        device.host.on("advertising_set_termination", self._on_advertising_terminated)
 
     async def stop(self) -> None:
-        """The daemon leaves the bus; connections and advertisements end with it."""
-        device = self.shared.device
-        device.remove_listener("advertisement", self._on_advertisement)
-        device.remove_listener("connection", self._on_connection)
+        """The daemon puts everything away and leaves the bus; connections and advertisements end with it."""
         await self._put_away()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """The daemon is gone from the bus without a signal about anything; connections and advertisements end after it."""
         await self.tree.stop()
+        device = self.shared.device
+        for emitter, event, listener in (
+            (device, "advertisement", self._on_advertisement),
+            (device, "connection", self._on_connection),
+            (device.host, "advertising_set_termination", self._on_advertising_terminated),
+        ):
+            if listener in emitter.listeners(event):
+                emitter.remove_listener(event, listener)
+        await self._put_away()
         self.devices.clear()
 
     async def power_off(self) -> None:
@@ -195,6 +208,10 @@ class FakeBluez:
             self.devices[device.path] = device
         else:
             device.heard(uuids, rssi)
+
+    def _on_advertising_terminated(self, *what: int) -> None:
+        if self.advertising is not None:
+            self.advertising.on_terminated(*what)
 
     def _on_connection(self, connection: BumbleConnection) -> None:
         if connection.role != hci.Role.PERIPHERAL:

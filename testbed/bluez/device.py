@@ -132,21 +132,29 @@ class FakeDevice:
             services = await shared.request(peer.discover_services())
             if not services:
                 return  # every device has some: its answers could not be read
-            for service in services:
-                await shared.request(self._publish(service))
-            self._bluez.tree.set(self.path, DEVICE, ServicesResolved=True)
+            objects = [each for service in services for each in await shared.request(self._objects(service))]
+            late = self._bluez.knobs.late_services
+            if late:
+                self._bluez.tree.set(self.path, DEVICE, ServicesResolved=True)
+                await asyncio.sleep(late)
+            for path, interfaces in objects:
+                self._add(path, interfaces)
+            if not late:
+                self._bluez.tree.set(self.path, DEVICE, ServicesResolved=True)
 
-    async def _publish(self, service: Any) -> None:
+    async def _objects(self, service: Any) -> list[tuple[str, dict[str, Interface]]]:
         """Handles stand in the paths in hexadecimal; bleak reads them there."""
         path = f"{self.path}/service{service.handle:04x}"
         properties = {"UUID": ("s", uuid_of(service.uuid)), "Device": ("o", self.path), "Primary": ("b", True)}
-        self._add(path, {GATT_SERVICE: Interface(properties)})
+        objects = [(path, {GATT_SERVICE: Interface(properties)})]
         for item in await service.discover_characteristics():
             below = f"{path}/char{item.handle - 1:04x}"
-            self._add(below, {GATT_CHARACTERISTIC: _Characteristic(self._bluez, self, path, below, item).interface})
+            characteristic = _Characteristic(self._bluez, self, path, below, item)
+            objects.append((below, {GATT_CHARACTERISTIC: characteristic.interface}))
             for descriptor in await item.discover_descriptors():
                 last = {"UUID": ("s", uuid_of(descriptor.type)), "Characteristic": ("o", below)}
-                self._add(f"{below}/desc{descriptor.handle:04x}", {GATT_DESCRIPTOR: Interface(last)})
+                objects.append((f"{below}/desc{descriptor.handle:04x}", {GATT_DESCRIPTOR: Interface(last)}))
+        return objects
 
     def _add(self, path: str, interfaces: dict[str, Interface]) -> None:
         if self.connection is not None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bleak.exc import BleakError
-from bumble import att, core
+from bumble import att, core, hci
 from bumble.core import AdvertisingData
 from bumble.device import AdvertisingEventProperties, AdvertisingParameters
 from bumble.gatt import Characteristic, CharacteristicValue, Service
@@ -210,7 +210,7 @@ class GattManager:
 
 
 class AdvertisingManager:
-    """One advertising set per advertisement; it goes on after a phone has connected, as the kernel has it."""
+    """One advertising set per advertisement. Linux ends it with the connection that it brought, until that connection ends."""
 
     def __init__(self, bluez: FakeBluez) -> None:
         self._bluez = bluez
@@ -241,7 +241,6 @@ class AdvertisingManager:
             del self.advertisements[key]
             raise BluezError("Failed", "Failed to register advertisement") from None
         self.advertisements[key] = advertising
-        advertising.on("termination", lambda _: self._bluez.tree.spawn(self._resume(key, advertising)))
         self._count()
 
     async def _advertise(self, uuids: list[str]) -> Any:
@@ -267,9 +266,18 @@ class AdvertisingManager:
             advertising_data=bytes(data),
         )
 
-    async def _resume(self, key: tuple[str, str], advertising: Any) -> None:
+    def on_terminated(self, status: int, advertising_handle: int, connection_handle: int, _: int) -> None:
+        """As bumble's host reports it: a phone has connected by this advertising set, which has stopped."""
+        connection = self._bluez.shared.device.lookup_connection(connection_handle)
+        if status == hci.HCI_SUCCESS and connection is not None:
+            connection.on("disconnection", lambda _: self._bluez.tree.spawn(self._resume(advertising_handle)))
+
+    async def _resume(self, advertising_handle: int) -> None:
         async with self._turn:
-            if key in self.advertisements:
+            for advertising in self.advertisements.values():
+                # registered anew in between, it has been started already, be it under the same handle
+                if advertising is None or advertising.advertising_handle != advertising_handle or advertising.enabled:
+                    continue
                 with suppress(BleakError):
                     await self._bluez.shared.command(advertising.start)
 

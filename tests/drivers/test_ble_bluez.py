@@ -14,14 +14,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from bleak.backends.bluezdbus.client import BleakClientBlueZDBus
+from bleak.backends.bluezdbus.scanner import BleakScannerBlueZDBus
+from bumble.core import UUID as BUMBLE_UUID
 from dbus_fast import BusType, DBusError, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
-from drivers.ble import ConnectBudget, bluez_bus, bluez_server
+from drivers.ble import BleakCentral, ConnectBudget, bluez_bus, bluez_server
 from drivers.ble.bluez_bus import ADAPTER, GATT_CHARACTERISTIC, OBJECT_MANAGER
 from drivers.ble.bluez_server import BluezHost, choose_adapter
+from drivers.ble.radio import Backend, BluezRadio, GivenRadio
 from drivers.ble.server import GattServer, ServerLink
-from drivers.ports import DriverError, LinkEndedError, LinkLostError, LinkTimeoutError
+from drivers.ports import DriverError, Link, LinkEndedError, LinkLostError, LinkProtocolError, LinkTimeoutError
 from mdoc import ble
 from testbed.air import Air, virtual_device
 from testbed.bluez import Knobs
@@ -113,7 +117,15 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def exchange(link: ServerLink, phone: PhoneCentral, request: bytes, response: bytes) -> None:
+async def connect(phone: PhoneCentral, service: UUID) -> None:
+    """To whoever advertises `service`, and no further."""
+    await phone.connect(await phone.find(service))
+    await phone.exchange_mtu()  # the connection stands
+
+
+async def exchange(
+    link: ServerLink | Link, phone: PhoneCentral | PhonePeripheral, request: bytes, response: bytes
+) -> None:
     _, received = await asyncio.gather(link.send(request), phone.receive(GUARD))
     assert received == request
     _, answered = await asyncio.gather(phone.send(response), link.receive(GUARD))
@@ -580,6 +592,64 @@ async def test_a_phone_that_the_central_has_is_left_alone(monkeypatch: pytest.Mo
         await central.stop()
 
 
+# --- an advertisement ends with the connection that it brought ----------------------------------------------------------
+
+
+async def test_a_phone_that_connects_and_stays_silent_does_not_keep_the_right_one_from_finding_the_gate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bluez_server, "START_SECONDS", 10 * GUARD)  # nobody is turned away
+    async with gate() as place:
+        service = place.service()
+        serving = place.serve(service)
+        silent = [await place.phone() for _ in range(3)]
+        for idler in silent:
+            await asyncio.wait_for(connect(idler, service), GUARD)
+        phone = await place.phone()
+        await phone.begin(service, IDENT, GUARD)
+        link = await serving
+        await exchange(link, phone, b"request", b"response")
+        assert not any(idler.gone.is_set() for idler in silent)
+        await link.close()
+
+
+async def test_a_phone_that_connects_and_leaves_again_does_not_keep_the_right_one_from_finding_the_gate() -> None:
+    async with gate() as place:
+        service = place.service()
+        serving = place.serve(service)
+        for _ in range(3):
+            passer = await place.phone()
+            await asyncio.wait_for(connect(passer, service), GUARD)
+            await passer.disconnect()
+        phone = await place.phone()
+        await phone.begin(service, IDENT, GUARD)
+        link = await serving
+        await exchange(link, phone, b"request", b"response")
+        await link.close()
+        await until(lambda: place.published()[1] == 0)
+
+
+async def test_the_fake_stops_an_advertisement_until_the_phone_that_it_brought_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bluez_server, "START_SECONDS", 10 * GUARD)
+    monkeypatch.setattr(BluezHost, "_on_device", lambda *_, **__: None)  # nothing is registered anew
+    async with gate() as place:
+        service = place.service()
+        serving = place.serve(service)
+        silent, phone = await place.phone(), await place.phone()
+        await asyncio.wait_for(connect(silent, service), GUARD)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(phone.find(service), 0.2)
+        await silent.disconnect()
+        await asyncio.wait_for(phone.find(service), GUARD)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+# --- logs -------------------------------------------------------------------------------------------------------------
+
+
 async def test_no_address_uuid_or_payload_comes_into_a_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for noisy in ("bumble", "asyncio"):  # the testbed's own library
@@ -601,23 +671,147 @@ async def test_no_address_uuid_or_payload_comes_into_a_log(caplog: pytest.LogCap
 
 # --- as central, on bleak's own backend: the fake's other half --------------------------------------------------------
 
+QUICK = ConnectBudget(attempts=3, attempt_seconds=2.0, pause_seconds=0.01)
+
+
+@dataclass
+class Reader:
+    """One gate as central; every phone is another device."""
+
+    air: Air
+    stack: BluezStack
+    clock: PinnedClock
+    random: Random = field(default_factory=lambda: Random(5))
+    phones: list[PhonePeripheral] = field(default_factory=list)
+
+    def service(self) -> UUID:
+        return UUID(bytes=self.random.randbytes(16), version=4)
+
+    async def phone(self) -> PhonePeripheral:
+        device: Any = await virtual_device(self.air, "phone", self.random.randbytes)
+        phone = PhonePeripheral(device, clock=self.clock, random_bytes=self.random.randbytes)
+        self.phones.append(phone)
+        return phone
+
+    async def session(self, central: BleakCentral) -> tuple[Link, PhonePeripheral]:
+        phone, service = await self.phone(), self.service()
+        await phone.advertise(service)
+        return await central.connect(service, GUARD), phone
+
+
+@asynccontextmanager
+async def reader(knobs: Knobs | None = None) -> AsyncIterator[Reader]:
+    air, clock = Air(), PinnedClock()
+    async with bluez_stack(air, clock, knobs) as stack:
+        place = Reader(air, stack, clock)
+        try:
+            yield place
+        finally:
+            for phone in place.phones:
+                await phone.close()
+
+
+@asynccontextmanager
+async def started(central: BleakCentral) -> AsyncIterator[BleakCentral]:
+    await central.start()
+    try:
+        yield central
+    finally:
+        await central.stop()
+
 
 async def test_the_fake_carries_bleaks_own_backend_and_disconnecting_is_not_waited_for() -> None:
-    air, clock, random = Air(), PinnedClock(), Random(5)
-    async with bluez_stack(air, clock, Knobs(disconnect_delay=0.2)) as stack:
-        central = await stack.central(ConnectBudget(attempts=3, attempt_seconds=2.0, pause_seconds=0.01))
+    async with reader(Knobs(disconnect_delay=0.2)) as place:
+        central = await place.stack.central(QUICK)
         closings = []
         for _ in range(2):
-            device: Any = await virtual_device(air, "phone", random.randbytes)
-            phone = PhonePeripheral(device, clock=clock, random_bytes=random.randbytes)
-            service = UUID(bytes=random.randbytes(16), version=4)
-            await phone.advertise(service)
-            link = await central.connect(service, GUARD)
-            request, response = random.randbytes(4000), random.randbytes(9000)
-            _, received = await asyncio.gather(link.send(request), phone.receive(GUARD))
-            assert received == request
-            _, answered = await asyncio.gather(phone.send(response), link.receive(GUARD))
-            assert answered == response
+            link, phone = await place.session(central)
+            await exchange(link, phone, place.random.randbytes(4000), place.random.randbytes(9000))
             closings.append(asyncio.create_task(link.close()))
         await asyncio.gather(*closings)
+        await central.stop()
+
+
+LATE = [0.001, 0.06, 0.16]
+"""Seconds; bluetoothd's signals leave together, or nearly so."""
+
+
+@pytest.mark.parametrize("late", LATE)
+async def test_a_phone_whose_services_are_told_of_after_services_resolved_gets_its_session(late: float) -> None:
+    async with (
+        reader(Knobs(late_services=late)) as place,
+        started(BleakCentral(BluezRadio(), place.clock, QUICK)) as central,
+    ):
+        for _ in range(3):
+            link, phone = await place.session(central)
+            await exchange(link, phone, b"request", b"response")
+            await link.close()
+
+
+async def test_bleaks_own_client_takes_it_for_a_phone_without_services() -> None:
+    """When this fails, bleak waits by itself and `BluezClient` has had its day."""
+    async with reader(Knobs(late_services=0.1)) as place:
+        radio = GivenRadio(Backend(BleakScannerBlueZDBus, BleakClientBlueZDBus))
+        async with started(BleakCentral(radio, place.clock, QUICK)) as central:
+            with pytest.raises(LinkProtocolError, match="does not serve what it advertised"):
+                await place.session(central)
+
+
+@pytest.mark.parametrize("late", [0.0, *LATE])
+async def test_a_phone_that_lacks_the_service_it_advertises_is_refused_all_the_same(late: float) -> None:
+    async with (
+        reader(Knobs(late_services=late)) as place,
+        started(BleakCentral(BluezRadio(), place.clock, QUICK)) as central,
+    ):
+        phone, service = await place.phone(), place.service()
+        await phone.advertise(service)
+        for each in phone.device.gatt_server.services:
+            if each.uuid == BUMBLE_UUID(str(service)):
+                each.uuid = BUMBLE_UUID(str(place.service()))
+                each.value = bytes(each.uuid)
+        with pytest.raises(LinkProtocolError, match="does not serve what it advertised"):
+            await central.connect(service, GUARD)
+        assert not phone.started.is_set()
+        await phone.close()
+        link, good = await place.session(central)
+        await exchange(link, good, b"request", b"response")
+        await link.close()
+
+
+@pytest.mark.parametrize("adapter", [None, "hci0"])
+async def test_a_radio_does_not_start_on_a_bluetoothd_that_was_killed_and_starts_when_it_is_back(
+    adapter: str | None,
+) -> None:
+    async with reader() as place:
+        radio = BluezRadio(adapter)
+        await radio.start()
+        await place.stack.bluez.kill()
+        for _ in range(2):
+            with pytest.raises(DriverError):
+                await asyncio.wait_for(radio.start(), GUARD)
+        await place.stack.bluez.start()
+        await asyncio.wait_for(radio.start(), GUARD)
+        await radio.stop()
+
+
+async def test_a_central_whose_bluetoothd_was_killed_in_a_session_has_the_next_when_it_is_back() -> None:
+    async with reader() as place:
+        central = await place.stack.central(QUICK)
+        link, _ = await place.session(central)
+        gone = asyncio.create_task(central.gone())
+        await asyncio.wait({gone}, timeout=0.1)
+        assert not gone.done()
+        await place.stack.bluez.kill()
+        async with asyncio.timeout(GUARD):
+            with pytest.raises(DriverError):
+                await gone
+            with pytest.raises(DriverError):
+                await central.start()
+            with pytest.raises(LinkLostError):
+                await link.receive(GUARD)
+        await place.stack.bluez.start()
+        await central.start()
+        link, phone = await place.session(central)
+        await exchange(link, phone, b"request", b"response")
+        await link.close()
         await central.stop()
