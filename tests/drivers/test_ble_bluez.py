@@ -119,7 +119,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def connect(phone: PhoneCentral, service: UUID) -> None:
     """To whoever advertises `service`, and no further."""
-    await phone.connect(await phone.find(service))
+    await phone.connect(await asyncio.wait_for(phone.find(service), GUARD))
     await phone.exchange_mtu()  # the connection stands
 
 
@@ -416,7 +416,7 @@ async def test_a_second_subscriber_whom_bluetoothd_does_not_tell_of_can_start() 
         service = place.service()
         serving = place.serve(service)
         idler, phone = await place.phone(), await place.phone()
-        await idler.prepare(service, IDENT)
+        await asyncio.wait_for(idler.prepare(service, IDENT), GUARD)
         await phone.begin(service, IDENT, GUARD)
         link = await serving
         await exchange(link, phone, b"request", b"response")
@@ -429,8 +429,7 @@ async def test_two_phones_that_subscribe_at_once_leave_one_socket_and_either_can
         serving = place.serve(service)
         phones = [await place.phone(), await place.phone()]
         for phone in phones:
-            await phone.connect(await phone.find(service))
-            await phone.exchange_mtu()
+            await connect(phone, service)
             await phone.discover(service)
         for characteristic in (ble.CENTRAL_CLIENT.state, ble.CENTRAL_CLIENT.server_to_client):
             await asyncio.gather(*(phone.subscribe(characteristic) for phone in phones))
@@ -445,8 +444,7 @@ async def test_a_phone_that_never_subscribed_cannot_start_where_nobody_has() -> 
         service = place.service()
         serving = place.serve(service, 0.5)
         phone = await place.phone()
-        await phone.connect(await phone.find(service))
-        await phone.exchange_mtu()
+        await connect(phone, service)
         await phone.discover(service)
         await phone.start()
         with pytest.raises(LinkTimeoutError):
@@ -458,7 +456,7 @@ async def test_a_subscriber_that_left_before_start_is_forgotten_and_the_next_is_
         service = place.service()
         serving = place.serve(service)
         first = await place.phone()
-        await first.prepare(service, IDENT)
+        await asyncio.wait_for(first.prepare(service, IDENT), GUARD)
         (application,) = place.host._applications.values()
         await until(lambda: len(application._channels) == 2)
         await first.disconnect()
@@ -553,7 +551,7 @@ async def test_a_phone_that_connects_and_does_nothing_is_turned_away(monkeypatch
         service = place.service()
         serving = place.serve(service)
         idler = await place.phone()
-        await idler.connect(await idler.find(service))
+        await connect(idler, service)
         await asyncio.wait_for(idler.gone.wait(), GUARD)
         assert not serving.done()
         serving.cancel()
@@ -567,7 +565,7 @@ async def test_one_phone_too_many_that_does_not_start_is_turned_away(monkeypatch
         serving = place.serve(service)
         idler, late = await place.phone(), await place.phone()
         for phone in (idler, late):
-            await phone.connect(await phone.find(service))
+            await connect(phone, service)
         await asyncio.wait_for(late.gone.wait(), GUARD)
         assert not idler.gone.is_set()
         serving.cancel()
@@ -604,7 +602,7 @@ async def test_a_phone_that_connects_and_stays_silent_does_not_keep_the_right_on
         serving = place.serve(service)
         silent = [await place.phone() for _ in range(3)]
         for idler in silent:
-            await asyncio.wait_for(connect(idler, service), GUARD)
+            await connect(idler, service)
         phone = await place.phone()
         await phone.begin(service, IDENT, GUARD)
         link = await serving
@@ -619,7 +617,7 @@ async def test_a_phone_that_connects_and_leaves_again_does_not_keep_the_right_on
         serving = place.serve(service)
         for _ in range(3):
             passer = await place.phone()
-            await asyncio.wait_for(connect(passer, service), GUARD)
+            await connect(passer, service)
             await passer.disconnect()
         phone = await place.phone()
         await phone.begin(service, IDENT, GUARD)
@@ -638,7 +636,7 @@ async def test_the_fake_stops_an_advertisement_until_the_phone_that_it_brought_h
         service = place.service()
         serving = place.serve(service)
         silent, phone = await place.phone(), await place.phone()
-        await asyncio.wait_for(connect(silent, service), GUARD)
+        await connect(silent, service)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(phone.find(service), 0.2)
         await silent.disconnect()
