@@ -8,7 +8,7 @@ loop; a driver keeps its blocking library in a thread or a worker process of its
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
@@ -295,6 +295,9 @@ class Message:
     light: Light
     ko: str
     en: str
+    key: str = field(default="", compare=False)
+    """Names the message for a recording (docs/messages.md): lower-case letters, digits and `_`. The same text is the same
+    message, whatever it is called."""
 
 
 class Signal(Protocol):
@@ -304,4 +307,16 @@ class Signal(Protocol):
 
     async def show(self, message: Message) -> None:
         """Show light, text and sound. Raises DriverError."""
+        ...
+
+
+class LightOutput(Protocol):
+    """The lamps of a sign, on outputs of whatever kind. After `stop` they show nothing that invites anybody to pass."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def set(self, light: Light) -> None:
+        """Show one light and no other. Asked for again now and then; must not blink then. Raises DriverError."""
         ...
