@@ -105,6 +105,8 @@ class Agent:
         self._started_at = clock.monotonic()
         self._identity = reader_identity(config)
         self._list_key = public_key(config.list_key)
+        self._parts_down: set[str] = set()
+        """Parts of devices that work otherwise, such as the loudspeaker of a sign."""
         self._devices = {device.id: self._supervise(device) for device in config.devices.values()}
         self._journal: Journal | None = None
         self._uplink: Uplink | None = None
@@ -125,7 +127,7 @@ class Agent:
 
     def _supervise(self, device: configuration.Device) -> Supervised[Any]:
         return Supervised(
-            open_device(self._config, device, self._clock),
+            open_device(self._config, device, self._clock, self._part_changed),
             device.id,
             clock=self._clock,
             backoff=Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S, self._random),
@@ -265,6 +267,7 @@ class Agent:
     def degraded(self) -> list[str]:
         """What does not work right now: devices by id, journal and uplink by flag."""
         found = [name for name, device in self._devices.items() if not device.available]
+        found += sorted(self._parts_down)
         if self._journal is not None and not self._journal.writable:
             found.insert(0, "journal")
         zones = self._zones.degraded if self._zones is not None else []
@@ -465,6 +468,13 @@ class Agent:
             lane.devices_changed()
         self._state_changed()
         self._show_status()
+
+    def _part_changed(self, name: str, available: bool, why: str) -> None:
+        if available:
+            self._parts_down.discard(name)
+        else:
+            self._parts_down.add(name)
+        self._device_changed(name, available, why)
 
     def _uplink_changed(self, kind: Kind, data: dict[str, str]) -> None:
         if self._journal is not None:

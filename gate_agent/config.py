@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.ports import BleRole, Carrier, Direction
+from drivers.signal.sound import PLAYERS, REPEAT_S
+from drivers.signal.speech import LANGUAGES
+from drivers.signal.text import BAUDS, COMMAND_SETS, ENCODINGS
 from gate_agent import passage, timekeeping
 from gate_agent.passage import Egress, LaneType
 from gate_agent.proximity import Threshold
@@ -222,12 +225,67 @@ def _nfc(driver: str) -> _Options:
     return options
 
 
+def _panel(table: Table) -> dict[str, str]:
+    """The parts of a sign; each may be left out, but not all of them. Keys of a part are `part.key`."""
+    found = {"light": table.choice("light", ("none",), "none")}
+    if table.has("sound"):
+        found |= _keys_of("sound", _sound, table.table("sound"))
+    if table.has("text"):
+        found |= _keys_of("text", _text_display, table.table("text"))
+    if found == {"light": "none"}:
+        raise table.error("sound", "sound, text 중 하나는 있어야 합니다", "one of the parts sound and text is expected")
+    return found
+
+
+def _keys_of(part: str, read: _Options, table: Table) -> dict[str, str]:
+    found = read(table)
+    table.done()
+    return {f"{part}.{key}": value for key, value in found.items()}
+
+
+def _sound(table: Table) -> dict[str, str]:
+    found = {
+        "player": table.choice("player", PLAYERS, PLAYERS[0]),
+        "device": table.optional_text("device") or "",
+        "repeat_s": str(table.seconds("repeat_s", 0, 600, REPEAT_S)),
+        "speech": ",".join(table.list_of_choices("languages", LANGUAGES, LANGUAGES)),
+    }
+    if not table.flag("speech", default=True):
+        found["speech"] = ""
+    if table.has("recordings"):
+        recordings = table.path("recordings")
+        if not recordings.is_dir():
+            raise table.error(
+                "recordings",
+                f"디렉터리가 없습니다: {recordings}",
+                f"an existing directory is expected; there is no {recordings}",
+            )
+        found["recordings"] = str(recordings)
+    return found
+
+
+def _text_display(table: Table) -> dict[str, str]:
+    baud = table.whole("baud", BAUDS[0], BAUDS[-1], 9600)
+    if baud not in BAUDS:
+        listed = ", ".join(map(str, BAUDS))
+        raise table.error("baud", f"다음 중 하나여야 합니다: {listed}", f"one of these is expected: {listed}")
+    commands = table.choice("commands", COMMAND_SETS, COMMAND_SETS[0])
+    return {
+        "device": str(table.path("device")),
+        "baud": str(baud),
+        "columns": str(table.whole("columns", 8, 80, 20)),
+        "rows": str(table.whole("rows", 1, 2 if commands == "cd5220" else 8, 2)),
+        "encoding": table.choice("encoding", ENCODINGS, ENCODINGS[0]),
+        "commands": commands,
+    }
+
+
 _DRIVERS: Mapping[str, Mapping[str, _Options]] = {
     "camera": {"opencv": _source},
     "nfc": {"nfcpy": _nfc("nfcpy"), "pcsc": _nfc("pcsc")},
     "ble": {"bluez": _bluez, "bumble": _bumble},
     "lane": {"simulated": _socket},
-    "signal": {"simulated": _socket, "log": _text()},
+    "signal": {"simulated": _socket, "log": _text(), "panel": _panel},
     "factor": {"callback": _socket, "contact": _socket},
 }
 """Kind of device -> driver -> its own keys."""

@@ -1,8 +1,13 @@
-"""From [device.*] to drivers: the one place that names driver packages' factories."""
+"""From [device.*] to drivers: the one place that names driver packages' factories.
+
+What stands for no hardware is opened only where the testbed is (docs/adr/0015): an installed gate has none.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from drivers.ble import BleDriver, BleSettings, open_ble
@@ -11,11 +16,16 @@ from drivers.factor import open_factor
 from drivers.lane import open_lane
 from drivers.nfc import open_reader
 from drivers.ports import BleRole
-from drivers.signal import open_signal
+from drivers.signal import PanelSettings, SoundSettings, TextSettings, open_panel, open_signal
+from gate_agent import installation
 from gate_agent.config import ConfigError, Device, Expected, GateConfig
 from gate_agent.devices import Startable
 from gate_agent.passage.sensors import REQUIRED
 from protocol.clock import Clock
+
+PartReport = Callable[[str, bool, str], None]
+SPEECH = "speech"
+"""Tones and spoken words are kept there, under the state directory."""
 
 
 def _ble(device: Device, clock: Clock) -> Startable:
@@ -46,22 +56,68 @@ def _lane(config: GateConfig, device: Device, clock: Clock) -> Startable:
     return open_lane(driver=device.driver, path=device.options["path"], clock=clock, required=required)
 
 
+def _signal(config: GateConfig, device: Device, clock: Clock, report: PartReport) -> Startable:
+    if device.driver != "panel":
+        return open_signal(driver=device.driver, path=device.options.get("path", ""))
+    sound, text = _part("sound", device), _part("text", device)
+    return open_panel(
+        PanelSettings(
+            sound=SoundSettings(
+                player=sound["player"],
+                cache=config.state_dir / SPEECH,
+                device=sound["device"],
+                speech=tuple(sound["speech"].split(",")) if sound["speech"] else (),
+                recordings=Path(sound["recordings"]) if "recordings" in sound else None,
+                repeat_s=float(sound["repeat_s"]),
+            )
+            if sound
+            else None,
+            text=TextSettings(
+                device=Path(text["device"]),
+                baud=int(text["baud"]),
+                columns=int(text["columns"]),
+                rows=int(text["rows"]),
+                encoding=text["encoding"],
+                commands=text["commands"],
+            )
+            if text
+            else None,
+        ),
+        clock=clock,
+        random=random.Random(),  # noqa: S311  back-off jitter, no secret
+        report=lambda part, works, why: report(f"{device.id}.{part}", works, why),
+    )
+
+
+def _part(name: str, device: Device) -> Mapping[str, str]:
+    """A part's own options; none for a part that is not there."""
+    return {key.removeprefix(f"{name}."): value for key, value in device.options.items() if key.startswith(f"{name}.")}
+
+
 _OPEN: Mapping[str, Callable[[GateConfig, Device, Clock], Startable]] = {
     "camera": lambda _config, device, clock: _camera(device, clock),
     "nfc": lambda _config, device, clock: _nfc(device, clock),
     "ble": lambda _config, device, clock: _ble(device, clock),
     "lane": _lane,
     "factor": lambda _config, device, _clock: open_factor(driver=device.driver, path=device.options["path"]),
-    "signal": lambda _config, device, _clock: open_signal(driver=device.driver, path=device.options.get("path", "")),
 }
 
 
-def open_device(config: GateConfig, device: Device, clock: Clock) -> Any:
-    """The port of one device, not started. Raises ConfigError when its options cannot be meant.
+def open_device(
+    config: GateConfig, device: Device, clock: Clock, report: PartReport = lambda _part, _works, _why: None
+) -> Any:
+    """The port of one device, not started. Raises ConfigError when its options cannot be meant, or when it stands for no
+    hardware and this is an installed gate.
 
     The result's type follows from `device.kind`: Camera, NfcReader, Ble, LaneHardware, SecondFactor or Signal.
+    `report(part, works, why)` tells of a part that is lost or back, `signal.NAME.PART`; of a whole device its supervisor tells.
     """
+    key = installation.simulated_by(device)
+    if key is not None and not installation.has_testbed():
+        raise ConfigError(config.file, f"device.{device.id}.{key}", installation.NO_HARDWARE)
     try:
+        if device.kind == "signal":
+            return _signal(config, device, clock, report)
         return _OPEN[device.kind](config, device, clock)
     except ValueError as error:
         raise ConfigError(
