@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from drivers.ports import Ble, Direction
 from gate_agent import config as configuration
-from gate_agent import health, log
+from gate_agent import health, installation, log
 from gate_agent.barrier import Barrier
 from gate_agent.clockwatch import ClockWatch
 from gate_agent.config import ConfigError, Expected, GateConfig
@@ -172,6 +172,7 @@ class Agent:
             report=journal.note,
             signers=self._signers,
             kept=Kept(config.state_dir / KEPT_RULES),
+            take_demo=installation.has_testbed(),
             on_policy=zones.use,
             on_trust=watch.use,
         )

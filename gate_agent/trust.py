@@ -39,6 +39,9 @@ SETTLE_S = 0.1
 MAX_WHY = 200
 """Characters of a reason in an event."""
 
+DEMO = "demo"
+"""`what` of trust.rejected for issuers that a demo made."""
+
 Report = Callable[[Kind, dict[str, Any]], None]
 
 
@@ -89,10 +92,12 @@ class TrustCache:
         report: Report,
         signers: Signers | None = None,
         kept: Kept | None = None,
+        take_demo: bool = True,
         on_policy: Callable[[Policy], None] = lambda _policy: None,
         on_trust: Callable[[Trust], None] = lambda _trust: None,
     ) -> None:
-        """`kept`: the rules that were in force before the last stop. `on_policy` and `on_trust` are called with whatever comes
+        """`kept`: the rules that were in force before the last stop. `take_demo`: issuers that a demo made are taken for real
+        ones; without it they are left out and reported as rejected. `on_policy` and `on_trust` are called with whatever comes
         into force, before its event.
 
         `report(kind, data)` records trust.applied and trust.rejected; called on the loop.
@@ -101,6 +106,7 @@ class TrustCache:
         self._points, self._clock, self._report = frozenset(points), clock, report
         self._signers = signers or Signers()
         self._kept, self._on_policy, self._on_trust = kept, on_policy, on_trust
+        self._take_demo = take_demo
         self._current: InForce | None = None
         self._seen: tuple[Any, Any] = (None, None)
         self._reloading = asyncio.Lock()
@@ -210,7 +216,13 @@ class TrustCache:
 
     def _load_trust(self) -> Trust:
         previous = None if self._current is None else self._current.trust
-        return load_directory(self._directory, list_key=self._list_key, now=self._clock.now(), previous=previous)
+        return load_directory(
+            self._directory,
+            list_key=self._list_key,
+            now=self._clock.now(),
+            previous=previous,
+            take_demo=self._take_demo,
+        )
 
     def _load_people(self) -> tuple[DenyList, Visits, Sequence[str]]:
         """Deny list and visit records. Raises MdocError where the list in force has to stay."""
@@ -242,6 +254,10 @@ class TrustCache:
             "problems": problems,
         }
         self._report(Kind.TRUST_APPLIED, data)
+        if trust.demo and not self._take_demo:
+            why = f"made by a demo's authority, which an installed gate does not take: {', '.join(trust.demo)}"
+            _log.error("demo issuers rejected: %s", why)
+            self._report(Kind.TRUST_REJECTED, {"what": DEMO, "why": why[:MAX_WHY]})
 
     def _rejected(self, what: str, why: str) -> None:
         _log.error("%s rejected, the one in force stays: %s", what, why)

@@ -10,20 +10,21 @@
 
 A file that cannot be used disables itself and is named in `problems`; it never disables the rest. The one exception is
 issuers.toml, which narrows trust: without it the set is not taken. A list older than the one in force never replaces it.
+What carries a demo's mark (mdoc.demomark) is left out where the caller takes none.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mdoc import crl, identifierlist, issuerlist, limits, statuslist, vical
+from mdoc import crl, demomark, identifierlist, issuerlist, limits, statuslist, vical
 from mdoc.certificates import Anchor, Certificate, Settings, TrustAnchors, pem_blocks, read, sitefile, valid_at
 from mdoc.certificates.anchors import SITE
 from mdoc.crl import Crl
@@ -65,6 +66,8 @@ class Trust:
     """`file: what is wrong`, for files and entries that were left out."""
     vicals: tuple[Vical, ...] = ()
     crls: tuple[Crl, ...] = ()
+    demo: tuple[str, ...] = ()
+    """Files with something in them that a demo's authority made, taken or not."""
 
     @property
     def lists(self) -> tuple[ListFacts, ...]:
@@ -91,10 +94,12 @@ def _status(content: bytes, trusted: TrustAnchors) -> AnyList:
 class _Loading:
     """One pass over a directory: what could be read, and what was wrong."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, take_demo: bool) -> None:
         """Read all files. Raises TrustError where the directory itself cannot be read."""
         self._contents: dict[str, dict[str, bytes]] = {name: {} for name in (*_FOLDERS, "")}
         self.problems: list[str] = []
+        self.demo: list[str] = []
+        self._take_demo = take_demo
         digest = hashlib.sha256()
         count = 0
         try:
@@ -126,8 +131,16 @@ class _Loading:
         for name, ders in self.each(folder, lambda content: pem_blocks(content) if _PEM in content else [content]):
             for raw in ders:
                 certificate = self.attempt(name, read, raw)
-                if certificate is not None:
+                if certificate is not None and self.taken(name, demo=demomark.marked(certificate)):
                     yield name, certificate
+
+    def taken(self, name: str, *, demo: bool) -> bool:
+        """False for what a demo's authority made, where none of that is taken."""
+        if demo and name not in self.demo:
+            self.demo.append(name)
+            if not self._take_demo:
+                self.problems.append(f"{name}: made by a demo's authority")
+        return self._take_demo or not demo
 
     def attempt(self, name: str, load: Callable[[bytes], Loaded], content: bytes) -> Loaded | None:
         try:
@@ -146,12 +159,14 @@ def load_directory(
     list_key: ec.EllipticCurvePublicKey | None,
     now: datetime,
     previous: Trust | None = None,
+    take_demo: bool = True,
 ) -> Trust:
-    """Read everything. `previous` is the snapshot in force, behind which no list may fall.
+    """Read everything. `previous` is the snapshot in force, behind which no list may fall. Without `take_demo`, what a demo's
+    authority made is left out and named.
 
     Raises TrustError where the directory or issuers.toml cannot be used.
     """
-    loading = _Loading(directory)
+    loading = _Loading(directory, take_demo=take_demo)
     site_file = loading.single(sitefile.NAME)
     settings = {} if site_file is None else sitefile.parse(site_file)
     own = _own_anchors(loading, settings, now)
@@ -177,7 +192,14 @@ def load_directory(
             )
         lists.append(token)
     return Trust(
-        trusted, issuers, StatusLists(lists), loading.version, tuple(loading.problems), tuple(vicals), tuple(crls)
+        trusted,
+        issuers,
+        StatusLists(lists),
+        loading.version,
+        tuple(loading.problems),
+        tuple(vicals),
+        tuple(crls),
+        tuple(loading.demo),
     )
 
 
@@ -220,11 +242,18 @@ def _vicals(
             entry = loading.attempt(name, load, before.raw) or entry
         else:
             loading.problems.extend(f"{name}: {problem}" for problem in entry.problems)
+        entry = _vouched(loading, name, entry)
         rival = found.get(entry.publisher)
         if rival is None or entry.date > rival.date:
             found[entry.publisher] = entry
     # An authority on two lists is judged by the fresher one (the first anchor that issued a signer names its source).
     return sorted(found.values(), key=lambda entry: entry.date, reverse=True)
+
+
+def _vouched(loading: _Loading, name: str, entry: Vical) -> Vical:
+    """The list without the authorities that a demo made, where none of them is taken."""
+    kept = [anchor for anchor in entry.anchors if loading.taken(name, demo=demomark.marked(anchor.certificate))]
+    return replace(entry, anchors=tuple(kept))
 
 
 def _crls(
@@ -262,6 +291,8 @@ def _issuers(
         return IssuerList()
     found = loading.attempt(name, lambda raw: issuerlist.parse(raw, list_key), content)
     if found is None or found.date is None:
+        return IssuerList()
+    if not loading.taken(name, demo=found.demo):
         return IssuerList()
     if found.date > now + _AHEAD:
         loading.problems.append(f"{name}: issued in the future")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tomllib
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.ports import Carrier, Direction
+from drivers.ports import Carrier, Direction, DriverError
 from gate_agent.config import Barrier, ConfigError, Lane, Limits, Times, load
 from gate_agent.hardware import open_device
 from gate_agent.passage import Egress, LaneType, Settings
@@ -90,6 +91,9 @@ def test_reads_a_complete_file_with_defaults(folder: Path) -> None:
 
 NFC = 'driver = "nfcpy"\npath = "udp:127.0.0.1:54321"'
 
+SIGN = 'driver = "simulated"\npath = "hall.sign"'
+PANEL_TEXT = 'driver = "panel"\n[device.signal.hall.text]\ndevice = "/dev/ttyUSB0"\n'
+
 MISTAKES = [
     ('site = "seoul-1"', "", "gate.site"),
     ('id = "gate-1"', 'id = "Gate 1"', "gate.id"),
@@ -146,6 +150,22 @@ MISTAKES = [
     ("[device.camera.hall]", "[device.laser.hall]\n[device.camera.hall]", "device.laser"),
     ("[gate]", "reader = 1\n[gate]", ""),
     (BASE[BASE.index("[[lane]]") :], "", "lane"),
+    (SIGN, 'driver = "panel"', "device.signal.hall.sound"),
+    (SIGN, 'driver = "panel"\nlight = "laser"', "device.signal.hall.light"),
+    (SIGN, 'driver = "panel"\nvolume = 11', "device.signal.hall.sound"),
+    (SIGN, 'driver = "panel"\nvolume = 11\n[device.signal.hall.sound]', "device.signal.hall.volume"),
+    (SIGN, 'driver = "panel"\n[device.signal.hall.sound]\nplayer = "mpg123"', "device.signal.hall.sound.player"),
+    (SIGN, 'driver = "panel"\n[device.signal.hall.sound]\nlanguages = ["fr"]', "device.signal.hall.sound.languages"),
+    (SIGN, 'driver = "panel"\n[device.signal.hall.sound]\nspeech = "off"', "device.signal.hall.sound.speech"),
+    (SIGN, 'driver = "panel"\n[device.signal.hall.sound]\nrecordings = "no"', "device.signal.hall.sound.recordings"),
+    (SIGN, 'driver = "panel"\n[device.signal.hall.sound]\nrepeat_s = -1', "device.signal.hall.sound.repeat_s"),
+    (SIGN, 'driver = "panel"\n[device.signal.hall.sound]\nloud = true', "device.signal.hall.sound.loud"),
+    (SIGN, 'driver = "panel"\n[device.signal.hall.text]', "device.signal.hall.text.device"),
+    (SIGN, PANEL_TEXT + "baud = 9601", "device.signal.hall.text.baud"),
+    (SIGN, PANEL_TEXT + "columns = 4", "device.signal.hall.text.columns"),
+    (SIGN, PANEL_TEXT + "rows = 4", "device.signal.hall.text.rows"),
+    (SIGN, PANEL_TEXT + 'encoding = "latin-1"', "device.signal.hall.text.encoding"),
+    (SIGN, PANEL_TEXT + 'commands = "morse"', "device.signal.hall.text.commands"),
 ]
 
 
@@ -295,6 +315,10 @@ def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
         "path",
         "ecp",
         "max_apdu",
+        "sound",
+        "text",
+        *(f"sound.{key}" for key in ("player", "device", "speech", "languages", "recordings", "repeat_s")),
+        *(f"text.{key}" for key in ("device", "baud", "columns", "rows", "encoding", "commands")),
         "elements",
         "doc_type",
         "namespace",
@@ -366,3 +390,51 @@ def test_a_lane_without_a_sign_may_use_the_log(folder: Path) -> None:
     )
     config = load(written(folder, text), {})
     assert callable(open_device(config, config.devices["signal.hall"], SystemClock()).show)
+
+
+PANEL = """driver = "panel"
+[device.signal.hall.sound]
+device = "plughw:1,0"
+[device.signal.hall.text]
+device = "/dev/ttyUSB0"
+"""
+
+
+def test_a_sign_of_parts_has_its_defaults_and_opens_as_its_port(folder: Path) -> None:
+    config = load(written(folder, BASE.replace(SIGN, PANEL)), {})
+    assert config.device("signal", "hall").options == {
+        "light": "none",
+        "sound.player": "aplay",
+        "sound.device": "plughw:1,0",
+        "sound.repeat_s": "10.0",
+        "sound.speech": "ko,en",
+        "text.device": "/dev/ttyUSB0",
+        "text.baud": "9600",
+        "text.columns": "20",
+        "text.rows": "2",
+        "text.encoding": "euc-kr",
+        "text.commands": "cd5220",
+    }
+    assert callable(open_device(config, config.devices["signal.hall"], SystemClock()).show)
+
+
+def test_speech_can_be_switched_off_and_recordings_given(folder: Path) -> None:
+    (folder / "recordings").mkdir()
+    more = 'speech = false\nrecordings = "recordings"\n'
+    config = load(written(folder, BASE.replace(SIGN, PANEL.replace('device = "plughw:1,0"\n', more))), {})
+    options = config.device("signal", "hall").options
+    assert options["sound.speech"] == ""
+    assert options["sound.recordings"] == str(folder / "recordings")
+    assert callable(open_device(config, config.devices["signal.hall"], SystemClock()).show)
+
+
+async def test_a_part_that_is_lost_is_told_by_the_name_of_its_device(folder: Path) -> None:
+    config = load(written(folder, BASE.replace(SIGN, PANEL.replace("ttyUSB0", "no-such-port"))), {})
+    told: list[tuple[str, bool]] = []
+    sign = open_device(
+        config, config.devices["signal.hall"], SystemClock(), lambda name, works, _why: told.append((name, works))
+    )
+    with contextlib.suppress(DriverError):  # a machine without sound has neither part
+        await sign.start()
+    await sign.stop()
+    assert ("signal.hall.text", False) in told
