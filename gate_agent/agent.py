@@ -172,7 +172,7 @@ class Agent:
             report=journal.note,
             signers=self._signers,
             kept=Kept(config.state_dir / KEPT_RULES),
-            take_demo=installation.has_testbed(),
+            take_specimens=installation.is_checkout(),
             on_policy=zones.use,
             on_trust=watch.use,
         )

@@ -113,7 +113,7 @@ def open_device(
     `report(part, works, why)` tells of a part that is lost or back, `signal.NAME.PART`; of a whole device its supervisor tells.
     """
     key = installation.simulated_by(device)
-    if key is not None and not installation.has_testbed():
+    if key is not None and not installation.is_checkout():
         raise ConfigError(config.file, f"device.{device.id}.{key}", installation.NO_HARDWARE)
     try:
         if device.kind == "signal":

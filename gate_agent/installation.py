@@ -15,12 +15,12 @@ TESTBED = "testbed.simulation"
 HCI_OF_HARDWARE = frozenset({"usb", "pyusb", "serial", "hci-socket"})
 """HCI transports that lead to a radio; the others lead to another program."""
 NO_HARDWARE = Expected(
-    "실제 장치의 드라이버가 있어야 합니다. 이 값은 장치가 없는 데모용이며 소스 저장소에서만 쓸 수 있습니다(make demo)",
-    "a device that exists is expected; this one is the demo's and works in a source checkout only (make demo)",
+    "실제 장치가 있어야 합니다(docs/configuration.md). 이 값은 가상 장치이며 소스 저장소에서만 쓸 수 있습니다",
+    "a device that exists is expected (docs/configuration.md); this one is virtual and works in a source checkout only",
 )
 
 
-def has_testbed() -> bool:
+def is_checkout() -> bool:
     try:
         return importlib.util.find_spec(TESTBED) is not None
     except ModuleNotFoundError:

@@ -39,8 +39,8 @@ SETTLE_S = 0.1
 MAX_WHY = 200
 """Characters of a reason in an event."""
 
-DEMO = "demo"
-"""`what` of trust.rejected for issuers that a demo made."""
+SPECIMEN = "specimen"
+"""`what` of trust.rejected for issuers that anybody can make (mdoc.specimen)."""
 
 Report = Callable[[Kind, dict[str, Any]], None]
 
@@ -92,13 +92,13 @@ class TrustCache:
         report: Report,
         signers: Signers | None = None,
         kept: Kept | None = None,
-        take_demo: bool = True,
+        take_specimens: bool = True,
         on_policy: Callable[[Policy], None] = lambda _policy: None,
         on_trust: Callable[[Trust], None] = lambda _trust: None,
     ) -> None:
-        """`kept`: the rules that were in force before the last stop. `take_demo`: issuers that a demo made are taken for real
-        ones; without it they are left out and reported as rejected. `on_policy` and `on_trust` are called with whatever comes
-        into force, before its event.
+        """`kept`: the rules that were in force before the last stop. `take_specimens`: specimen issuers (mdoc.specimen) are
+        taken for real ones; without it they are left out and reported as rejected. `on_policy` and `on_trust` are called with
+        whatever comes into force, before its event.
 
         `report(kind, data)` records trust.applied and trust.rejected; called on the loop.
         """
@@ -106,7 +106,7 @@ class TrustCache:
         self._points, self._clock, self._report = frozenset(points), clock, report
         self._signers = signers or Signers()
         self._kept, self._on_policy, self._on_trust = kept, on_policy, on_trust
-        self._take_demo = take_demo
+        self._take_specimens = take_specimens
         self._current: InForce | None = None
         self._seen: tuple[Any, Any] = (None, None)
         self._reloading = asyncio.Lock()
@@ -221,7 +221,7 @@ class TrustCache:
             list_key=self._list_key,
             now=self._clock.now(),
             previous=previous,
-            take_demo=self._take_demo,
+            take_specimens=self._take_specimens,
         )
 
     def _load_people(self) -> tuple[DenyList, Visits, Sequence[str]]:
@@ -254,10 +254,10 @@ class TrustCache:
             "problems": problems,
         }
         self._report(Kind.TRUST_APPLIED, data)
-        if trust.demo and not self._take_demo:
-            why = f"made by a demo's authority, which an installed gate does not take: {', '.join(trust.demo)}"
-            _log.error("demo issuers rejected: %s", why)
-            self._report(Kind.TRUST_REJECTED, {"what": DEMO, "why": why[:MAX_WHY]})
+        if trust.specimens and not self._take_specimens:
+            why = f"specimens, which an installed gate does not take: {', '.join(trust.specimens)}"
+            _log.error("issuers left out: %s", why)
+            self._report(Kind.TRUST_REJECTED, {"what": SPECIMEN, "why": why[:MAX_WHY]})
 
     def _rejected(self, what: str, why: str) -> None:
         _log.error("%s rejected, the one in force stays: %s", what, why)

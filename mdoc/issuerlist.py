@@ -1,13 +1,13 @@
 """The signed issuer list: issuers named by `kid` (a DID key or our own short name) for what carries no certificate chain.
 
     COSE_Sign1 (tag 18), protected {1: alg, 16: "application/gwanmun-issuers+cbor"}, payload
-    {"version": 1, "date": tdate, ? "nextUpdate": tdate, ? "demo": bool, "issuers": [+ {"kid": bstr, "key": COSE_Key,
+    {"version": 1, "date": tdate, ? "nextUpdate": tdate, ? "specimen": bool, "issuers": [+ {"kid": bstr, "key": COSE_Key,
      "docTypes": [+ tstr], "notBefore": tdate, "notAfter": tdate, "statusLists": [* uri], ? "statusAuthority": bstr}]}
 
 The list's own signer is pinned in the gate's configuration. A QR pass refers to a document type and a status list by their
 places in `docTypes` and `statusLists`; an mdoc whose issuerAuth carries `kid` instead of x5chain may name only what stands
 there. `statusAuthority` is the key identifier of the issuing authority under which the status lists are signed; without it any
-trusted authority's counts. `demo` marks a list that anybody can make (mdoc.demomark).
+trusted authority's counts. `specimen` marks a list that anybody can make (mdoc.specimen).
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ class IssuerList:
         date: datetime | None = None,
         next_update: datetime | None = None,
         *,
-        demo: bool = False,
+        specimen: bool = False,
     ) -> None:
         self.facts = replace(_NO_LIST, issued_at=date, expires=next_update)
         self._by_kid: Mapping[bytes, ListedIssuer] = {
             issuer.kid: replace(issuer, source=self.facts) for issuer in issuers
         }
-        self.date, self.demo = date, demo
+        self.date, self.specimen = date, specimen
 
     def __len__(self) -> int:
         return len(self._by_kid)
@@ -143,10 +143,10 @@ def parse(raw: bytes, signer: ec.EllipticCurvePublicKey) -> IssuerList:
     if len({issuer.kid for issuer in issuers}) != len(issuers):
         raise MalformedError("issuer list: a kid twice")
     next_update = tdate(body["nextUpdate"], "nextUpdate") if "nextUpdate" in body else None
-    demo = body.get("demo", False)
-    if type(demo) is not bool:
-        raise MalformedError("issuer list: demo is true or false")
-    return IssuerList(issuers, tdate(body.get("date"), "date"), next_update, demo=demo)
+    specimen = body.get("specimen", False)
+    if type(specimen) is not bool:
+        raise MalformedError("issuer list: specimen is true or false")
+    return IssuerList(issuers, tdate(body.get("date"), "date"), next_update, specimen=specimen)
 
 
 def format_tdate(moment: datetime) -> Tag:
@@ -174,14 +174,14 @@ def build(
     key: ec.EllipticCurvePrivateKey,
     *,
     next_update: datetime | None = None,
-    demo: bool = False,
+    specimen: bool = False,
 ) -> bytes:
     """A signed list (publisher's side)."""
     payload: dict[str, Any] = {"version": 1, "date": format_tdate(date)}
     if next_update is not None:
         payload["nextUpdate"] = format_tdate(next_update)
-    if demo:
-        payload["demo"] = True
+    if specimen:
+        payload["specimen"] = True
     payload["issuers"] = [_row(issuer) for issuer in issuers]
     sign1 = cose.build_sign1(key, cbor.encode(payload), protected={cose.TYP: TYPE})
     return cbor.encode(Tag(cose.TAG_SIGN1, sign1))

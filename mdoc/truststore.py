@@ -10,7 +10,7 @@
 
 A file that cannot be used disables itself and is named in `problems`; it never disables the rest. The one exception is
 issuers.toml, which narrows trust: without it the set is not taken. A list older than the one in force never replaces it.
-What carries a demo's mark (mdoc.demomark) is left out where the caller takes none.
+What carries the mark of specimens (mdoc.specimen) is left out where the caller takes none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mdoc import crl, demomark, identifierlist, issuerlist, limits, statuslist, vical
+from mdoc import crl, identifierlist, issuerlist, limits, specimen, statuslist, vical
 from mdoc.certificates import Anchor, Certificate, Settings, TrustAnchors, pem_blocks, read, sitefile, valid_at
 from mdoc.certificates.anchors import SITE
 from mdoc.crl import Crl
@@ -66,8 +66,8 @@ class Trust:
     """`file: what is wrong`, for files and entries that were left out."""
     vicals: tuple[Vical, ...] = ()
     crls: tuple[Crl, ...] = ()
-    demo: tuple[str, ...] = ()
-    """Files with something in them that a demo's authority made, taken or not."""
+    specimens: tuple[str, ...] = ()
+    """Files with something of a specimen authority in them, taken or not."""
 
     @property
     def lists(self) -> tuple[ListFacts, ...]:
@@ -94,12 +94,12 @@ def _status(content: bytes, trusted: TrustAnchors) -> AnyList:
 class _Loading:
     """One pass over a directory: what could be read, and what was wrong."""
 
-    def __init__(self, directory: Path, *, take_demo: bool) -> None:
+    def __init__(self, directory: Path, *, take_specimens: bool) -> None:
         """Read all files. Raises TrustError where the directory itself cannot be read."""
         self._contents: dict[str, dict[str, bytes]] = {name: {} for name in (*_FOLDERS, "")}
         self.problems: list[str] = []
-        self.demo: list[str] = []
-        self._take_demo = take_demo
+        self.specimens: list[str] = []
+        self._take_specimens = take_specimens
         digest = hashlib.sha256()
         count = 0
         try:
@@ -131,16 +131,16 @@ class _Loading:
         for name, ders in self.each(folder, lambda content: pem_blocks(content) if _PEM in content else [content]):
             for raw in ders:
                 certificate = self.attempt(name, read, raw)
-                if certificate is not None and self.taken(name, demo=demomark.marked(certificate)):
+                if certificate is not None and self.taken(name, is_specimen=specimen.marked(certificate)):
                     yield name, certificate
 
-    def taken(self, name: str, *, demo: bool) -> bool:
-        """False for what a demo's authority made, where none of that is taken."""
-        if demo and name not in self.demo:
-            self.demo.append(name)
-            if not self._take_demo:
-                self.problems.append(f"{name}: made by a demo's authority")
-        return self._take_demo or not demo
+    def taken(self, name: str, *, is_specimen: bool) -> bool:
+        """False for what carries the mark of specimens, where none of them is taken."""
+        if is_specimen and name not in self.specimens:
+            self.specimens.append(name)
+            if not self._take_specimens:
+                self.problems.append(f"{name}: a specimen")
+        return self._take_specimens or not is_specimen
 
     def attempt(self, name: str, load: Callable[[bytes], Loaded], content: bytes) -> Loaded | None:
         try:
@@ -159,14 +159,14 @@ def load_directory(
     list_key: ec.EllipticCurvePublicKey | None,
     now: datetime,
     previous: Trust | None = None,
-    take_demo: bool = True,
+    take_specimens: bool = True,
 ) -> Trust:
-    """Read everything. `previous` is the snapshot in force, behind which no list may fall. Without `take_demo`, what a demo's
-    authority made is left out and named.
+    """Read everything. `previous` is the snapshot in force, behind which no list may fall. Without `take_specimens`, what carries
+    the mark of specimens is left out and named.
 
     Raises TrustError where the directory or issuers.toml cannot be used.
     """
-    loading = _Loading(directory, take_demo=take_demo)
+    loading = _Loading(directory, take_specimens=take_specimens)
     site_file = loading.single(sitefile.NAME)
     settings = {} if site_file is None else sitefile.parse(site_file)
     own = _own_anchors(loading, settings, now)
@@ -199,7 +199,7 @@ def load_directory(
         tuple(loading.problems),
         tuple(vicals),
         tuple(crls),
-        tuple(loading.demo),
+        tuple(loading.specimens),
     )
 
 
@@ -251,8 +251,8 @@ def _vicals(
 
 
 def _vouched(loading: _Loading, name: str, entry: Vical) -> Vical:
-    """The list without the authorities that a demo made, where none of them is taken."""
-    kept = [anchor for anchor in entry.anchors if loading.taken(name, demo=demomark.marked(anchor.certificate))]
+    """The list without specimen authorities, where none of them is taken."""
+    kept = [anchor for anchor in entry.anchors if loading.taken(name, is_specimen=specimen.marked(anchor.certificate))]
     return replace(entry, anchors=tuple(kept))
 
 
@@ -292,7 +292,7 @@ def _issuers(
     found = loading.attempt(name, lambda raw: issuerlist.parse(raw, list_key), content)
     if found is None or found.date is None:
         return IssuerList()
-    if not loading.taken(name, demo=found.demo):
+    if not loading.taken(name, is_specimen=found.specimen):
         return IssuerList()
     if found.date > now + _AHEAD:
         loading.problems.append(f"{name}: issued in the future")

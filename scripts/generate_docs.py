@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+import messages_page  # noqa: E402  the path comes first
 import passage_page  # noqa: E402  the path comes first
 import verification_page  # noqa: E402  the path comes first
 
@@ -42,6 +43,7 @@ def reasons() -> str:
 
 
 PAGES = {
+    "docs/messages.md": messages_page.page,
     "docs/passage.md": passage_page.page,
     "docs/reasons.md": reasons,
     "docs/verification.md": verification_page.page,

@@ -33,6 +33,7 @@ for group in "$@"; do
         need systemd have_program systemd-analyze
         need dbus-daemon have_program dbus-daemon
         need chromium have_program chromium
+        need espeak-ng have_program espeak-ng
         need pcscd have_program pcscd
         need vsmartcard-vpcd have_file /usr/lib/pcsc/drivers/serial/libifdvpcd.so
         # What pyscard is built with.

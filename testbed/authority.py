@@ -1,8 +1,8 @@
 """An issuing authority: roots, signers, civil-servant credentials and QR passes, revocation. For the demo, tests and pilots.
 
 State is a directory of PEM keys (mode 0600) and one JSON file; `publish` writes what a gate's trust directory needs
-(docs/trust-directory.md). Root and issuer list carry a demo's mark, which no installed gate takes: anybody can make such an
-authority. Everything it issues carries made-up values that occur nowhere else (canaries).
+(docs/trust-directory.md). Root and issuer list carry the mark of specimens, which no installed gate takes: anybody can make such
+an authority. Everything it issues carries made-up values that occur nowhere else (canaries).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from mdoc import crl, demomark, issue, issuerlist, qrpass, statuslist
+from mdoc import crl, issue, issuerlist, qrpass, specimen, statuslist
 from mdoc.cbor import Tag
 from mdoc.certificates import EKU_MDL_DS, EKU_MDOC_DS
 from mdoc.issuerlist import ListedIssuer
@@ -46,7 +46,7 @@ _CURVES: Mapping[str, ec.EllipticCurve] = {
     curve.name: curve for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
 }
 _KEYS = ("iaca", "document-signer", "status-signer", "pass", "list")
-_MARK = x509.UnrecognizedExtension(x509.ObjectIdentifier(demomark.OID), demomark.VALUE)
+_MARK = x509.UnrecognizedExtension(x509.ObjectIdentifier(specimen.OID), specimen.VALUE)
 Random = Callable[[int], bytes]
 
 
@@ -367,7 +367,7 @@ class Authority:
             status_lists=(self.status_uri,),
         )
         others = [_listed(row) for row in self._state["listed"]]
-        return issuerlist.build([entry, *others], now, self._keys["list"], demo=True)
+        return issuerlist.build([entry, *others], now, self._keys["list"], specimen=True)
 
     def publish(self, trust: Path, now: datetime) -> None:
         """Write root, revocation lists and issuer list into a gate's trust directory."""

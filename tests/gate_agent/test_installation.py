@@ -9,7 +9,7 @@ import pytest
 from gate_agent import installation
 from gate_agent.config import ConfigError, Device
 from gate_agent.hardware import open_device
-from gate_agent.installation import has_testbed, simulated_by
+from gate_agent.installation import is_checkout, simulated_by
 from protocol.clock import SystemClock
 from tests.gate_agent.test_config import BASE, FILES, load, written
 
@@ -55,13 +55,13 @@ def test_a_device_of_hardware_is_none_of_them(kind: str, driver: str, options: d
 
 
 def test_a_source_checkout_has_the_testbed() -> None:
-    assert has_testbed()
+    assert is_checkout()
 
 
 @pytest.mark.parametrize("name", ["testbed_that_is_not_there.simulation", "tests.no_such_module"])
 def test_a_package_has_none_and_a_directory_of_its_name_is_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(installation, "TESTBED", name)
-    assert not has_testbed()
+    assert not is_checkout()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_an_installed_gate_refuses_it_with_file_key_and_what_to_do(
     assert (caught.value.file, caught.value.key) == (folder / "gate.toml", f"device.{device}.{key}")
     korean, english = caught.value.text().splitlines()
     assert "실제 장치" in korean
-    assert "make demo" in english
+    assert "source checkout" in english
 
 
 def test_an_installed_gate_refuses_a_virtual_radio(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class Bench:
         return kind, data["what"]
 
 
-def started(world: World, tmp_path: Path, *, take_demo: bool = True) -> Bench:
+def started(world: World, tmp_path: Path, *, take_specimens: bool = True) -> Bench:
     """As after a start of the agent: what an earlier one kept is there."""
     reports: list[tuple[Kind, dict[str, Any]]] = []
     cache = TrustCache(
@@ -49,7 +49,7 @@ def started(world: World, tmp_path: Path, *, take_demo: bool = True) -> Bench:
         clock=FakeClock(),
         report=lambda kind, data: reports.append((kind, data)),
         kept=Kept(tmp_path / "rules.kept"),
-        take_demo=take_demo,
+        take_specimens=take_specimens,
     )
     return Bench(world, tmp_path, cache, reports)
 
@@ -278,13 +278,13 @@ async def test_of_two_reloads_at_once_what_was_read_last_is_in_force(
     assert bench.cache.current.policy.version == 9
 
 
-async def test_a_gate_that_takes_no_demo_trusts_none_of_its_issuers_and_says_so_each_time(bench: Bench) -> None:
-    gate = started(bench.world, bench.folder, take_demo=False)
+async def test_a_gate_that_takes_no_specimens_trusts_none_and_says_so_each_time(bench: Bench) -> None:
+    gate = started(bench.world, bench.folder, take_specimens=False)
     await gate.cache.load_first()
     assert len(gate.cache.current.trust.anchors) == 0
     rejected = [data for kind, data in gate.reports if kind is Kind.TRUST_REJECTED]
-    assert [data["what"] for data in rejected] == ["demo"]
-    assert "made by a demo's authority" in rejected[0]["why"]
+    assert [data["what"] for data in rejected] == ["specimen"]
+    assert "specimens" in rejected[0]["why"]
     assert "issuers.cose" in rejected[0]["why"]
     await gate.cache.poll()
     assert [kind for kind, _ in gate.reports].count(Kind.TRUST_REJECTED) == 1  # told once
@@ -293,10 +293,10 @@ async def test_a_gate_that_takes_no_demo_trusts_none_of_its_issuers_and_says_so_
     assert [kind for kind, _ in gate.reports].count(Kind.TRUST_REJECTED) == 2
 
 
-async def test_a_demo_s_root_among_real_ones_takes_none_of_them_along(bench: Bench) -> None:
+async def test_a_specimen_among_real_roots_takes_none_of_them_along(bench: Bench) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     real = certificates.root(key, "Real", country="KR", not_before=NOW, lifetime=timedelta(days=30))
     (bench.folder / "trust" / "iaca" / "real.pem").write_bytes(real.public_bytes(Encoding.PEM))
-    gate = started(bench.world, bench.folder, take_demo=False)
+    gate = started(bench.world, bench.folder, take_specimens=False)
     await gate.cache.load_first()
     assert [anchor.certificate.der for anchor in gate.cache.current.trust.anchors] == [real.public_bytes(Encoding.DER)]

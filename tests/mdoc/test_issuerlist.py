@@ -230,16 +230,16 @@ def test_refuses_a_kid_twice_another_type_and_another_signer(world: World) -> No
         issuerlist.parse(signed(content, key=KEY), LIST_KEY.public_key())
 
 
-def test_a_list_says_that_a_demo_made_it(world: World) -> None:
+def test_a_list_says_that_it_is_a_specimen(world: World) -> None:
     key = LIST_KEY.public_key()
-    assert issuerlist.parse(issuerlist.build([entry(world)], NOW, LIST_KEY, demo=True), key).demo is True
-    assert listed(world).demo is False
+    assert issuerlist.parse(issuerlist.build([entry(world)], NOW, LIST_KEY, specimen=True), key).specimen is True
+    assert listed(world).specimen is False
 
 
 @pytest.mark.parametrize("value", [1, "true", None])
-def test_a_demo_s_mark_is_true_or_false(world: World, value: object) -> None:
+def test_the_mark_of_a_specimen_is_true_or_false(world: World, value: object) -> None:
     content = cbor.decode_map(
         cose.parse_sign1(cbor.decode(issuerlist.build([entry(world)], NOW, LIST_KEY)), "x").payload
     )
-    with pytest.raises(MalformedError, match="demo"):
-        issuerlist.parse(signed({**content, "demo": value}), LIST_KEY.public_key())
+    with pytest.raises(MalformedError, match="specimen"):
+        issuerlist.parse(signed({**content, "specimen": value}), LIST_KEY.public_key())

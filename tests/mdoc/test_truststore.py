@@ -527,38 +527,38 @@ def test_the_page_s_example_can_be_used() -> None:
     assert len(settings.tolerances) == 1
 
 
-# -- a demo's authority -------------------------------------------------------------------------------------------------------
+# -- specimens ---------------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_demo_made_is_known_by_its_signed_mark(world: World, directory: Path) -> None:
+def test_a_specimen_authority_is_known_by_its_signed_mark(world: World, directory: Path) -> None:
     trust = load(world, directory)
     (root,) = (directory / "iaca").iterdir()
-    assert trust.demo == (root.name, "issuers.cose")
+    assert trust.specimens == (root.name, "issuers.cose")
     assert trust.problems == ()
 
 
-def test_where_no_demo_is_taken_its_root_and_list_are_left_out_and_named(world: World, directory: Path) -> None:
-    trust = load(world, directory, take_demo=False)
+def test_where_no_specimens_are_taken_root_and_list_are_left_out_and_named(world: World, directory: Path) -> None:
+    trust = load(world, directory, take_specimens=False)
     assert (len(trust.anchors), len(trust.issuers)) == (0, 0)
     (root,) = (directory / "iaca").iterdir()
-    assert {f"{name}: made by a demo's authority" for name in (root.name, "issuers.cose")} <= {*trust.problems}
+    assert {f"{name}: a specimen" for name in (root.name, "issuers.cose")} <= {*trust.problems}
 
 
-def test_a_root_that_no_demo_made_is_taken_beside_one_that_a_demo_made(world: World, directory: Path) -> None:
+def test_a_real_root_is_taken_beside_a_specimen(world: World, directory: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     real = certificates.root(key, "Real", country="KR", not_before=NOW - DAY, lifetime=timedelta(days=30))
     (bundle,) = (directory / "iaca").iterdir()
     bundle.write_bytes(bundle.read_bytes() + real.public_bytes(Encoding.PEM))
-    trust = load(world, directory, take_demo=False)
+    trust = load(world, directory, take_specimens=False)
     assert [anchor.certificate.der for anchor in trust.anchors] == [real.public_bytes(Encoding.DER)]
 
 
-def test_a_demo_s_root_does_not_come_in_by_a_list(authority: Authority, provider: Provider, tmp_path: Path) -> None:
+def test_a_specimen_does_not_come_in_by_a_list(authority: Authority, provider: Provider, tmp_path: Path) -> None:
     listing(provider, tmp_path, authority, DOC_TYPE)
     assert len(loaded(authority, tmp_path).anchors) == 1
-    trust = truststore.load_directory(tmp_path, list_key=None, now=NOW, take_demo=False)
+    trust = truststore.load_directory(tmp_path, list_key=None, now=NOW, take_specimens=False)
     assert (len(trust.anchors), len(trust.vicals), trust.vicals[0].anchors) == (0, 1, ())
-    assert [name.rpartition(".")[2] for name in trust.demo] == ["cbor"]
+    assert [name.rpartition(".")[2] for name in trust.specimens] == ["cbor"]
 
 
 def test_the_mark_breaks_no_profile(world: World, directory: Path) -> None:
