@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nspawn")]
 
 HERE = Path(__file__).parent
 KEYS = ("gate/reader.key", "gate/mqtt.key", "controller/mqtt.key", "broker/broker.key")
-SERVICES = {"gate": "gwanmun-agent", "controller": "gwanmun-controller"}
+AGENT = "gwanmun-agent"
+SERVICES = {"gate": AGENT, "controller": "gwanmun-controller"}
 INSTALL = "cd /root/gwanmun && deploy/install.sh --no-apt --wheels /root/wheels --role"
 
 
@@ -35,6 +36,17 @@ class Installed:
     machine: Machine
     output: dict[str, str]
     enabled: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What installer and agent said to a configuration with simulated devices."""
+
+    machine: Machine
+    output: str
+    status: str
+    restarts: str
+    journal: str
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +82,15 @@ def probe(machine: Machine, installed: Installed) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def building(machine: Machine, installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """Controller, broker and agent, installed as an installer would, with the example configuration and real keys."""
+def building(refused: Refusal) -> Machine:
+    """Controller, broker and agent, installed as an installer would, with the example configuration and real keys. Its lane is
+    simulated, so that the testbed is put on the agent's path."""
+    return refused.machine
+
+
+@pytest.fixture(scope="module")
+def refused(machine: Machine, installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Refusal:
+    """The building, and how the agent took its configuration before the testbed was there."""
     work = tmp_path_factory.mktemp("keys")
     now = SystemClock().now()
     pki = DevicePki(work / "pki", now)
@@ -109,8 +128,17 @@ def building(machine: Machine, installed: Installed, tmp_path_factory: pytest.Te
     # install.sh starts what has a configuration of its own: the untouched example it leaves alone.
     machine.run("echo '# checked by the installer' >> /etc/gwanmun/gate.toml")
     machine.run(f"{INSTALL} controller --start")
+    # The example's lane is simulated: the package alone refuses it, which is kept for a test, and takes it beside the testbed.
+    output = machine.run(f"{INSTALL} gate; echo status $?", check=False)
+    status = machine.show("gwanmun-agent", "ExecMainStatus")
+    refusal = Refusal(machine, output, status, machine.show("gwanmun-agent", "NRestarts"), machine.journal(AGENT))
+    machine.run("mkdir -p /opt/checkout && cp -r /root/gwanmun/testbed /opt/checkout/")
+    drop_in = machine.root / "etc/systemd/system/gwanmun-agent.service.d/testbed.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nEnvironment=PYTHONPATH=/opt/checkout\n", "utf-8")
+    machine.run("systemctl daemon-reload")
     machine.run(f"{INSTALL} gate")
-    return machine
+    return refusal
 
 
 COUNT = """python3 -c '
@@ -189,6 +217,28 @@ def test_services_log_no_traceback(building: Machine) -> None:
         assert journal
         assert "Traceback" not in journal
         assert "Operation not permitted" not in journal
+
+
+def test_an_installed_agent_refuses_a_simulated_lane_and_says_so_once(refused: Refusal) -> None:
+    assert refused.output.endswith("status 1")
+    assert (refused.status, refused.restarts) == ("2", "0")
+    korean, english = [line for line in refused.journal.splitlines() if "device.lane.hall-in.driver: " in line]
+    assert "실제 장치가 있어야 합니다" in korean
+    assert "a device that exists is expected" in english
+
+
+TRUST = """cd / && /opt/gwanmun/gate/bin/python -c '
+from datetime import UTC, datetime
+from pathlib import Path
+from gate_agent.installation import is_checkout
+from mdoc.truststore import load_directory
+trust = load_directory(
+    Path("/var/lib/gwanmun/trust"), list_key=None, now=datetime.now(UTC), take_specimens=is_checkout())
+print(is_checkout(), len(trust.anchors), len(trust.specimens))'"""
+
+
+def test_an_installed_gate_trusts_no_issuers_that_anybody_can_make(building: Machine) -> None:
+    assert building.run(TRUST) == "False 0 1"
 
 
 def test_the_installer_starts_nothing_with_an_example_configuration(installed: Installed) -> None:

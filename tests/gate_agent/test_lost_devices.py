@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from testbed.camera import VirtualCamera
 from testbed.journal_tail import JournalTail
 from testbed.pki import DevicePki
 from testbed.turnstile import Turnstile
+from tests.drivers.test_signal_text import Wire
 from tests.gate_agent.conftest import REST, World
 from tests.gate_agent.fakes import FakeBle, FakeCamera, FakeHardware, FakeNfcReader, FakeSignal, beam
 from tests.gate_agent.site import WAIT_S, Site, build, free_port
@@ -334,3 +336,83 @@ async def test_camera_module_and_sign_of_one_lane_are_unplugged_and_plugged_in_a
     degraded = names(site.journal, Kind.DEVICE_DEGRADED)
     assert sorted({*degraded} - {f"ble.{name}" for name in LANES}) == ["camera.hall", "lane.hall", "signal.hall"]
     assert len(degraded) == len({*degraded})
+
+
+APLAY = """\
+#!{python}
+import pathlib, sys
+folder = pathlib.Path({folder!r})
+if (folder / "unplugged").exists():
+    sys.exit("audio open error: No such file or directory")
+with (folder / "played").open("a") as notes:
+    notes.write(pathlib.Path(sys.argv[-1]).name + "\\n")
+"""
+
+
+def aplay(folder: Path) -> Path:
+    """A loudspeaker that is a script in a directory of its own, for PATH."""
+    folder.mkdir()
+    path = folder / "aplay"
+    path.write_text(APLAY.format(python=sys.executable, folder=str(folder)))
+    path.chmod(0o700)
+    return folder
+
+
+async def test_a_sign_whose_loudspeaker_is_gone_still_shows_its_words(
+    world: World, tmp_path: Path, cameras: dict[str, VirtualCamera], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A panel in the agent as a process of its own: aplay is a script, the display a pseudo-terminal."""
+    loudspeaker = aplay(tmp_path / "bin")
+    monkeypatch.setenv("PATH", str(loudspeaker), prepend=os.pathsep)
+    site, _ = await asyncio.to_thread(made, world, tmp_path, {name: each.source for name, each in cameras.items()})
+    wire = Wire()
+    panel = (
+        f'[device.signal.hall]\ndriver = "panel"\n[device.signal.hall.sound]\nspeech = false\n'
+        f'[device.signal.hall.text]\ndevice = "{wire.settings.device}"\n'
+    )
+    text = site.config.read_text()
+    simulated = '[device.signal.hall]\ndriver = "simulated"\npath = "hall.sign"\n'
+    assert simulated in text
+    site.config.write_text(text.replace(simulated, panel))
+    turnstile = Turnstile(site.folder / "hall.lane", site.folder / "hall.sign", step=0.02)
+    await turnstile.start()
+
+    async def opened() -> None:
+        await site.journal.wait_for(
+            lambda event: event.kind is Kind.LANE_OPENED, after=site.journal.last(), timeout=WAIT_S
+        )
+
+    played = loudspeaker / "played"
+    played.touch()
+
+    async def heard(name: str) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while name not in played.read_text().splitlines():  # noqa: ASYNC110  another process
+                await asyncio.sleep(0.01)
+
+    try:
+        async with site.running():
+            await wire.until("모바일 공무원증을".encode("euc-kr"))
+            await site.phone.by_pass(cameras["hall"], "hall", hold=opened)
+            await heard("green.wav")
+            await wire.until("통과하세요".encode("euc-kr"))
+            await turnstile.walk(Direction.IN)
+            await site.wait_for(Kind.PASSAGE_COMPLETED)
+            (loudspeaker / "unplugged").touch()
+            wire.seen = b""
+            await site.phone.by_pass(cameras["hall"], "hall", hold=opened)
+            await wire.until("통과하세요".encode("euc-kr"))
+            degraded = await site.journal.wait_for(
+                lambda event: event.data.get("device") == "signal.hall.sound", after=0, timeout=WAIT_S
+            )
+            assert degraded.data["why"] == "aplay: audio open error: No such file or directory"
+            (loudspeaker / "unplugged").unlink()
+            await site.journal.wait_for(
+                lambda event: event.kind is Kind.DEVICE_RESTORED and event.data["device"] == "signal.hall.sound",
+                after=degraded.seq,
+                timeout=WAIT_S,
+            )
+    finally:
+        await turnstile.stop()
+        wire.close()
+    assert "signal.hall" not in names(site.journal, Kind.DEVICE_DEGRADED)
