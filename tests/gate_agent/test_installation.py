@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from gate_agent import installation
-from gate_agent.config import ConfigError, Device
+from gate_agent.config import ConfigError, Device, load
 from gate_agent.hardware import open_device
 from gate_agent.installation import is_checkout, simulated_by
 from protocol.clock import SystemClock
-from tests.gate_agent.test_config import BASE, FILES, load, written
+from tests.gate_agent.test_config import BASE, FILES, written
 
 SIMULATED = [
     ("lane", "simulated", {"path": "/run/x"}, "driver"),
