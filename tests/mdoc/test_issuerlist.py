@@ -238,8 +238,8 @@ def test_a_list_says_that_it_is_a_specimen(world: World) -> None:
 
 @pytest.mark.parametrize("value", [1, "true", None])
 def test_the_mark_of_a_specimen_is_true_or_false(world: World, value: object) -> None:
-    content = cbor.decode_map(
-        cose.parse_sign1(cbor.decode(issuerlist.build([entry(world)], NOW, LIST_KEY)), "x").payload
-    )
+    payload = cose.parse_sign1(cbor.decode(issuerlist.build([entry(world)], NOW, LIST_KEY)), "issuer list").payload
+    assert payload is not None
+    content = cbor.decode_map(payload)
     with pytest.raises(MalformedError, match="specimen"):
         issuerlist.parse(signed({**content, "specimen": value}), LIST_KEY.public_key())
