@@ -41,18 +41,23 @@ async def run(arguments: Sequence[str], limit_s: float, given: bytes | None = No
     finally:
         await _end(process)
     if status:
-        words = " ".join(said.decode(errors="replace").split())[:MAX_SAID]
-        raise DriverError(f"{name}: {words}" if words else f"{name} ended with {status}")
+        raise DriverError(_told(name, said) or f"{name} ended with {status}")
 
 
 async def _complaint(process: Process) -> bytes:
-    """What the program says until it ends: the beginning is kept, the rest is read and dropped."""
+    """What the program says until it ends: the end is kept, where the reason stands."""
     assert process.stderr is not None  # noqa: S101  asked for above
     said = b""
     while chunk := await process.stderr.read(_MAX_READ):
-        if len(said) < _MAX_READ:
-            said += chunk
+        said = (said + chunk)[-_MAX_READ:]
     return said
+
+
+def _told(name: str, said: bytes) -> str:
+    """The last line of a complaint, with the program's name before it; nothing where it said nothing."""
+    lines = [" ".join(line.split()) for line in said.decode(errors="replace").splitlines()]
+    last = next((line for line in reversed(lines) if line), "").removeprefix(f"{name}: ")[:MAX_SAID]
+    return last and f"{name}: {last}"
 
 
 async def _end(process: Process) -> None:

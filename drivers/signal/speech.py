@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import shutil
+import time
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +27,11 @@ MAKE_S = 10.0
 """Longest wait for the synthesiser; a sentence takes some tens of milliseconds."""
 MAX_LENGTH_S = 20.0
 """Longest recording that is played."""
+PART = ".part"
+STALE_S = 3600.0
+"""A half-made file that is this old belongs to nobody any more."""
 MAX_KEPT = 512
-"""Files kept in the cache; twice what all messages in both languages need."""
+"""Files of words kept in the cache; twice what all messages in both languages need."""
 _WORDS_PER_MINUTE = "150"
 _KEY = re.compile(r"[a-z0-9_]{1,63}")
 
@@ -108,7 +112,8 @@ class Speech:
             return path
         if not self._synthesiser:
             raise DriverError(f"no recording, and {SYNTHESISER} is not installed")
-        part = path.with_suffix(".part")
+        # Another sign may be making the same words.
+        part = path.with_suffix(f".{os.getpid()}-{id(self):x}{PART}")
         await run(
             (self._synthesiser, "-v", language, "-s", _WORDS_PER_MINUTE, "-b", "1", "--stdin", "-w", str(part)),
             MAKE_S,
@@ -129,7 +134,7 @@ class Speech:
         try:
             length(part)
             part.replace(path)
-            others = sorted(self._cache.glob("*.wav"), key=lambda each: each.stat().st_mtime)
+            others = sorted(self._cache.glob("??-*.wav"), key=lambda each: each.stat().st_mtime)
             for old in others[: max(0, len(others) - MAX_KEPT)]:
                 old.unlink(missing_ok=True)
         except (OSError, ValueError) as error:
@@ -138,9 +143,12 @@ class Speech:
 
 
 def prepare(cache: Path) -> None:
-    """Make the cache directory, for this user alone. Raises DriverError."""
+    """Make the cache directory, for this user alone, and clear it of what a killed agent left half made. Raises DriverError."""
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in cache.glob(f"*{PART}"):
+            if time.time() - part.stat().st_mtime > STALE_S:
+                part.unlink(missing_ok=True)
     except OSError as error:
         raise DriverError(f"no place for sound files: {error.strerror}") from error
     if not os.access(cache, os.W_OK):

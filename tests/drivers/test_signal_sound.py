@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import shutil
 import sys
 import wave
@@ -344,6 +345,63 @@ async def test_the_cache_keeps_a_bounded_number_of_files(room: Room, monkeypatch
     for at in range(6):
         assert len(await words.words(Message(Light.RED, f"번호 {at}", f"number {at}", "x"))) == 2
     assert len(kept(room.cache)) == 4
+
+
+async def test_tones_are_not_pushed_out_by_words_and_half_made_words_of_a_killed_agent_are_cleared(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech, "MAX_KEPT", 1)
+    speech.prepare(room.cache)
+    old, fresh = room.cache / "ko-1.1-a.part", room.cache / "ko-2.1-a.part"
+    old.touch()
+    fresh.touch()
+    os.utime(old, (0, 0))
+    sound = room.sound()
+    await sound.start()
+    await Speech(room.cache, synthesiser=room.synthesiser).words(EXPIRED)
+    names = kept(room.cache)
+    assert {f"{light}.wav" for light in HEARD} | {"silence.wav", fresh.name} <= {*names}
+    assert old.name not in names
+    assert sum(name.startswith(("ko-", "en-")) and name.endswith(".wav") for name in names) == 1
+
+
+@pytest.mark.parametrize(
+    ("complaint", "why"),
+    [
+        ("ALSA lib: cannot find card\\nsh: main:831: audio  open error\\n\\n", "sh: main:831: audio open error"),
+        ("busy", "sh: busy"),
+        ("", "sh ended with 3"),
+    ],
+)
+async def test_of_what_a_program_says_its_last_line_is_the_reason(complaint: str, why: str) -> None:
+    with pytest.raises(DriverError) as caught:
+        await child.run(("/bin/sh", "-c", f"printf '{complaint}' >&2; exit 3"), GUARD_S)
+    assert str(caught.value) == why
+
+
+async def test_a_program_that_never_ends_is_ended() -> None:
+    with pytest.raises(DriverError, match="sh does not end"):
+        await child.run(("/bin/sh", "-c", "while :; do :; done"), 0.05)
+
+
+async def test_a_program_that_talks_without_end_fills_no_memory_and_is_ended() -> None:
+    with pytest.raises(DriverError, match="sh does not end"):
+        await child.run(("/bin/sh", "-c", "while :; do echo still here >&2; done"), 0.2)
+
+
+@pytest.mark.skipif(shutil.which("aplay") is None, reason="aplay is not installed")
+async def test_the_real_aplay_plays_every_tone_to_alsas_null_device_and_names_a_card_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    def sound(device: str) -> Sound:
+        words = Speech(tmp_path, languages=())
+        return Sound(player_command("aplay", device), words, tmp_path, clock=FakeClock(), report=lambda *_: None)
+
+    await sound("null").start()
+    for light in HEARD:
+        await child.run((*player_command("aplay", "null"), str(tmp_path / f"{light}.wav")), GUARD_S)
+    with pytest.raises(DriverError, match=r"aplay: .*(error|No such)"):
+        await sound("hw:CARD=nobody").start()
 
 
 @pytest.mark.parametrize("key", ["", "../escape", "a/b", "A", "x" * 64])
