@@ -174,9 +174,25 @@ _Options = Callable[[Table], dict[str, str]]
 
 
 def _source(table: Table) -> dict[str, str]:
-    """A camera number, a device path, a video file or a stream address; frames decoded a second."""
+    """A camera number, a device path, a video file or a stream address; frames decoded a second; which part of them; and what
+    a device is asked for. A key left out is no option: the camera stays as it is."""
     source = str(table.whole("source", 0, 63)) if table.is_whole("source") else table.text("source")
-    return {"source": source, "fps": str(table.whole("fps", 1, 60, 15))}
+    found = {"source": source, "fps": str(table.whole("fps", 1, 60, 15))}
+    if table.has("region"):
+        found["region"] = ",".join(map(str, table.fractions("region", 4)))
+    for name, low, high in (("width", 16, 8192), ("height", 16, 8192), ("gain", 0, 65_535)):
+        if table.has(name):
+            found[name] = str(table.whole(name, low, high))
+    if table.is_whole("exposure_us"):
+        found["exposure_us"] = str(table.whole("exposure_us", 100, 500_000))
+    elif table.has("exposure_us"):
+        found["exposure_us"] = table.choice("exposure_us", ["auto"])
+    if table.has("power_line_hz"):
+        hertz = table.whole("power_line_hz", 50, 60)
+        if hertz not in (50, 60):
+            raise table.error("power_line_hz", "50이나 60이어야 합니다", "50 or 60 is expected")
+        found["power_line_hz"] = str(hertz)
+    return found
 
 
 def _socket(table: Table, key: str = "path") -> dict[str, str]:

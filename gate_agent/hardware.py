@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.ble import BleDriver, BleSettings, open_ble
-from drivers.camera import open_camera
+from drivers.camera import CameraSettings, Region, open_camera
 from drivers.factor import open_factor
 from drivers.lane import open_lane
 from drivers.nfc import open_reader
@@ -36,7 +36,22 @@ def _ble(device: Device, clock: Clock) -> Startable:
 
 def _camera(device: Device, clock: Clock) -> Startable:
     options = device.options
-    return open_camera(driver=device.driver, source=options["source"], fps=float(options["fps"]), clock=clock)
+
+    def whole(name: str) -> int | None:
+        return int(options[name]) if name in options else None
+
+    region, hertz = options.get("region"), options.get("power_line_hz")
+    settings = CameraSettings(
+        source=options["source"],
+        fps=float(options["fps"]),
+        region=None if region is None else Region(*map(float, region.split(","))),
+        width=whole("width"),
+        height=whole("height"),
+        exposure_us="auto" if options.get("exposure_us") == "auto" else whole("exposure_us"),
+        gain=whole("gain"),
+        power_line_hz=None if hertz is None else 50 if hertz == "50" else 60,
+    )
+    return open_camera(driver=device.driver, settings=settings, clock=clock)
 
 
 def _nfc(device: Device, clock: Clock) -> Startable:

@@ -154,6 +154,23 @@ class Table:
             )
         return float(value)
 
+    def fractions(self, name: str, count: int) -> list[float]:
+        """A list of `count` numbers from 0 to 1."""
+        value = self._raw(name)
+        if (
+            not isinstance(value, list)
+            or len(value) != count
+            or not all(
+                isinstance(each, int | float) and not isinstance(each, bool) and 0 <= each <= 1 for each in value
+            )
+        ):
+            raise self.error(
+                name,
+                f"0에서 1 사이의 수 {count}개가 있어야 합니다",
+                f"a list of {count} numbers from 0 to 1 is expected",
+            )
+        return [float(each) for each in value]
+
     def path(self, name: str) -> Path:
         """A path; a relative one is taken from the configuration file's own directory."""
         value = self.text(name)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from drivers.camera.opencv import FPS, OpenCvCamera
-from drivers.ports import Camera
+from drivers.camera.figures import CameraFigures
+from drivers.camera.opencv import OpenCvCamera
+from drivers.camera.settings import FPS, CameraSettings, Region
 from protocol.clock import Clock
 
+__all__ = ["FPS", "CameraFigures", "CameraSettings", "OpenCvCamera", "Region", "open_camera"]
 
-def open_camera(*, driver: str, source: str, clock: Clock, fps: float = FPS) -> Camera:
-    """`opencv`: a device number or path, a stream address or a video file, at most `fps` frames a second decoded.
 
-    Raises ValueError for an unknown driver or a source or frame rate that no camera has.
+def open_camera(*, driver: str, settings: CameraSettings, clock: Clock) -> OpenCvCamera:
+    """`opencv`: a device, a stream or a video file, read in a worker process of its own; also tells its figures.
+
+    Raises ValueError for an unknown driver.
     """
     if driver != "opencv":
         raise ValueError(f"no camera driver {driver!r}")
-    return OpenCvCamera(source, clock, fps=fps)
+    return OpenCvCamera(settings, clock)

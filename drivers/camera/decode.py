@@ -53,6 +53,8 @@ class Decoder:
     """Decides frame by frame whether a second look is worth its time."""
 
     def __init__(self) -> None:
+        self.moved = False
+        """Whether something had moved in the newest frame."""
         self._thin: NDArray[int16] | None = None
         self._moved_at = float("-inf")
         self._looked_at = float("-inf")
@@ -60,12 +62,13 @@ class Decoder:
     def read(self, frame: Frame, now: float) -> list[tuple[bytes, str]]:
         """(payload, `zxing` or `zbar`) of the codes in `frame`, taken at `now` (seconds, monotonic)."""
         thin = frame[::THIN, ::THIN].astype(int16)
-        if (
+        self.moved = (
             self._thin is not None
-            and thin.size
+            and thin.size > 0
             and self._thin.shape == thin.shape
-            and mean(absolute(thin - self._thin)) > MOTION
-        ):
+            and bool(mean(absolute(thin - self._thin)) > MOTION)
+        )
+        if self.moved:
             self._moved_at = now
         self._thin = thin
         found, by = by_zxing(frame), "zxing"

@@ -20,38 +20,44 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-from drivers.camera.limits import MAX_FPS, MAX_LINE, MAX_PAYLOAD, MAX_WAITING, SOURCE_FAILED
+from drivers.camera import figures
+from drivers.camera.figures import CameraFigures
+from drivers.camera.limits import MAX_LINE, MAX_PAYLOAD, MAX_WAITING, SOURCE_FAILED
+from drivers.camera.settings import CameraSettings
 from drivers.ports import CodeSeen, DriverError
 from protocol.clock import Clock
 
 _log = logging.getLogger(__name__)
 
-FPS = 15.0
-"""Frames decoded a second at most: a code is seen within 70 ms, and some ten cameras of 720p fit one core."""
 OPEN_S = 15.0
 """Includes the start of a Python process on a small board."""
 END_S = 2.0
+_ENVIRONMENT = {
+    "OPENCV_LOG_LEVEL": "SILENT",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Exposure and gain in the camera's own units, not from 0 to 1.
+    "OPENCV_VIDEOIO_V4L_RANGE_NORMALIZED": "0",
+}
 _BROKEN = "the camera's worker broke its protocol"
 
 
 class OpenCvCamera:
     """drivers.ports.Camera."""
 
-    def __init__(self, source: str, clock: Clock, *, fps: float = FPS, python: str = sys.executable) -> None:
-        """`source`: a device number or path, a stream address or a video file; never logged, it may hold a password.
-
-        Raises ValueError for a source or a frame rate that no camera has.
-        """
-        if not source or "\0" in source:
-            raise ValueError("a camera's source is expected")
-        if not 0 < fps <= MAX_FPS:
-            raise ValueError(f"a frame rate of up to {MAX_FPS:g} is expected")
-        self._source, self._clock, self._fps, self._python = source, clock, fps, python
+    def __init__(self, settings: CameraSettings, clock: Clock, *, python: str = sys.executable) -> None:
+        self._settings, self._clock, self._python = settings, clock, python
         self._process: asyncio.subprocess.Process | None = None
         self._codes: deque[CodeSeen] = deque(maxlen=MAX_WAITING)
         self._arrived = asyncio.Event()
         self._failure: str | None = None
         self._task: asyncio.Task[None] | None = None
+        self._refused: tuple[str, ...] = ()
+        self._figures: CameraFigures | None = None
+
+    @property
+    def figures(self) -> CameraFigures | None:
+        """The newest from the worker, at most figures.REPORT_S old; None while it does not run."""
+        return self._figures if self._failure is None else None
 
     @property
     def worker_pid(self) -> int | None:
@@ -62,7 +68,7 @@ class OpenCvCamera:
         """Returns when the source has sent its first frame. Raises DriverError."""
         await self.stop()
         self._codes.clear()
-        self._failure = None
+        self._failure = self._figures = None
         try:
             self._process = await asyncio.create_subprocess_exec(
                 self._python,
@@ -72,7 +78,7 @@ class OpenCvCamera:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # FFmpeg writes stream addresses there
                 limit=MAX_LINE,
-                env={**os.environ, "OPENCV_LOG_LEVEL": "SILENT", "OPENBLAS_NUM_THREADS": "1"},
+                env={**os.environ, **_ENVIRONMENT},
             )
         except OSError as error:
             raise DriverError("the camera's worker does not start") from error
@@ -87,14 +93,16 @@ class OpenCvCamera:
         assert process.stdin is not None  # noqa: S101  a pipe was asked for
         try:
             async with asyncio.timeout(OPEN_S):
-                process.stdin.write(json.dumps({"source": self._source, "fps": self._fps}).encode() + b"\n")
+                process.stdin.write(json.dumps(self._settings.body()).encode() + b"\n")
                 with suppress(OSError):  # a worker that is gone already: its end is told by its output
                     await process.stdin.drain()
                 opened = await _line(process)
         except TimeoutError:
             raise DriverError("the camera does not open in time") from None
-        if opened != {"open": True}:
-            raise DriverError(_BROKEN)
+        refused = _refused(opened)
+        if refused and refused != self._refused:
+            _log.warning("the camera does not take every setting: %s", ", ".join(refused))
+        self._refused = refused
 
     async def stop(self) -> None:
         task, self._task = self._task, None
@@ -129,7 +137,11 @@ class OpenCvCamera:
         ahead = self._clock.monotonic() - time.monotonic()
         try:
             while True:
-                code = _code(await _line(process), ahead)
+                body = await _line(process)
+                if "figures" in body:
+                    self._figures = _figures(body, self._refused)
+                    continue
+                code = _code(body, ahead)
                 if len(self._codes) == MAX_WAITING:
                     _log.warning("lane behind: the oldest code seen is dropped")
                 self._codes.append(code)
@@ -162,6 +174,20 @@ async def _why(process: asyncio.subprocess.Process) -> str:
     if process.returncode == SOURCE_FAILED:
         return "the camera does not open, or sends no more frames"
     return f"the camera's worker has failed (status {process.returncode})"
+
+
+def _refused(body: dict[str, Any]) -> tuple[str, ...]:
+    match body:
+        case {"open": True, "refused": list(refused)} if all(each in figures.CONTROLS for each in refused):
+            return tuple(refused)
+    raise DriverError(_BROKEN)
+
+
+def _figures(body: dict[str, Any], refused: tuple[str, ...]) -> CameraFigures:
+    try:
+        return figures.parse(body["figures"], refused)
+    except ValueError as error:
+        raise DriverError(_BROKEN) from error
 
 
 def _code(body: dict[str, Any], ahead: float) -> CodeSeen:

@@ -1,8 +1,9 @@
 """The worker process of one camera: capture, decode, report. `python -m drivers.camera.worker`, settings on standard input.
 
-    in    one line {"source": "...", "fps": 15}; the worker ends when its standard input does (its agent is gone)
-    out   {"open": true} with the first frame, then {"code": base64, "seen": s, "decoded": s, "by": "zxing"};
-          times on CLOCK_MONOTONIC
+    in    one line of settings (drivers.camera.settings); the worker ends when its standard input does (its agent is gone)
+    out   {"open": true, "refused": ["exposure"]} with the first frame, then
+          {"code": base64, "seen": s, "decoded": s, "by": "zxing"}, times on CLOCK_MONOTONIC, and
+          {"figures": {...}} (drivers.camera.figures)
 
 The source comes by the pipe, not by argument: a stream address may hold a password. The worker ends with SOURCE_FAILED when
 the source does; whoever started it starts it again.
@@ -21,9 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from numpy import ascontiguousarray
 
+from drivers.camera import controls
 from drivers.camera.decode import Decoder, Frame
-from drivers.camera.limits import MAX_FPS, MAX_LINE, SETTINGS_BAD, SOURCE_FAILED
+from drivers.camera.figures import FIRST_S, REPORT_S, Meter
+from drivers.camera.limits import MAX_LINE, SETTINGS_BAD, SOURCE_FAILED
+from drivers.camera.settings import CameraSettings, parse
 
 REPEAT_S = 1.0
 """A code held before the camera is reported once a second."""
@@ -38,10 +43,12 @@ STREAM_OPTIONS = "rtsp_flags;prefer_tcp|fflags;nobuffer|flags;low_delay|probesiz
 class Capture:
     """Grabs frames in a thread of its own, takes at most `fps` of them a second; only the newest waits to be decoded."""
 
-    def __init__(self, source: str, fps: float) -> None:
+    def __init__(self, settings: CameraSettings) -> None:
         """Raises OSError when the source does not open."""
-        self._capture = open_source(source)
-        self._gap = 1 / fps
+        source = settings.source
+        self._capture = open_source(settings)
+        self.refused = controls.use(self._capture, settings)
+        self._gap, self._region = 1 / settings.fps, settings.region
         # A file has no pace of its own; a camera or stream has.
         self._pause = 1 / max(self._capture.get(cv2.CAP_PROP_FPS), 1.0) if Path(source).is_file() else 0.0
         self._ready = threading.Condition()
@@ -74,23 +81,26 @@ class Capture:
                 time.sleep(self._pause)
 
     def next(self) -> tuple[Frame, float] | None:
-        """The newest frame not yet seen, in grey, and when it was taken. None when the source has ended."""
+        """The newest frame not yet seen, its region, in grey, and when it was taken. None when the source has ended."""
         with self._ready:
             self._ready.wait_for(lambda: self._newest is not None or self._ended, STALL_S)
             if self._newest is None:
                 return None
             (frame, taken), self._newest = self._newest, None
-        return (frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)), taken
+        if self._region is not None:
+            frame = frame[self._region.pixels(frame.shape[1], frame.shape[0])]
+        return (ascontiguousarray(frame) if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)), taken
 
 
-def open_source(source: str) -> Any:
-    """A stream address, a device number or path, or a video file. Raises OSError when it does not open."""
+def open_source(settings: CameraSettings) -> Any:
+    """Raises OSError when the source does not open."""
+    source, device = settings.source, settings.device
     if "://" in source:
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", STREAM_OPTIONS)
         options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_MS]
         capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, options)
-    elif source.startswith("/dev/") or (source.isascii() and source.isdigit() and len(source) <= 3):
-        capture = cv2.VideoCapture(source if source.startswith("/") else int(source), cv2.CAP_V4L2)
+    elif device is not None:
+        capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     else:
         capture = cv2.VideoCapture(source)
@@ -115,15 +125,6 @@ class Repeats:
         return True
 
 
-def _settings(line: bytes) -> tuple[str, float]:
-    """Raises ValueError."""
-    match json.loads(line):
-        case {"source": str(source), "fps": int() | float() as fps} if source and 0 < fps <= MAX_FPS:
-            return source, float(fps)
-        case _:
-            raise ValueError("settings: a source and a frame rate are expected")
-
-
 def _report(body: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(body) + "\n")
     sys.stdout.flush()
@@ -138,33 +139,42 @@ def _end_with_the_agent() -> None:
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to handle; this process ends after it
     try:
-        source, fps = _settings(sys.stdin.buffer.readline(MAX_LINE))
+        settings = parse(json.loads(sys.stdin.buffer.readline(MAX_LINE)))
     except (ValueError, RecursionError):
         return SETTINGS_BAD
     threading.Thread(target=_end_with_the_agent, name="stdin", daemon=True).start()
     cv2.setNumThreads(1)
     try:
-        capture = Capture(source, fps)
+        capture = Capture(settings)
     except OSError:
         return SOURCE_FAILED
-    decoder, repeats = Decoder(), Repeats()
     newest = capture.next()
     if newest is not None:
-        _report({"open": True})  # not before: many a source opens and then sends nothing that is a picture
+        # Not before: many a source opens and then sends nothing that is a picture.
+        _report({"open": True, "refused": list(capture.refused)})
+        _read(capture, newest)
+    return SOURCE_FAILED
+
+
+def _read(capture: Capture, newest: tuple[Frame, float] | None) -> None:
+    """Until the source ends."""
+    decoder, repeats, meter = Decoder(), Repeats(), Meter(time.monotonic())
+    due = time.monotonic() + FIRST_S
     while newest is not None:
         frame, taken = newest
-        for payload, by in decoder.read(frame, taken):
+        begin = time.monotonic()
+        found = decoder.read(frame, taken)
+        decoded = time.monotonic()
+        for payload, by in found:
             if repeats.fresh(payload, taken):
-                _report(
-                    {
-                        "code": base64.b64encode(payload).decode(),
-                        "seen": taken,
-                        "decoded": time.monotonic(),
-                        "by": by,
-                    }
-                )
+                code = base64.b64encode(payload).decode()
+                _report({"code": code, "seen": taken, "decoded": decoded, "by": by})
+        second = any(by == "zbar" for _, by in found)
+        meter.count(decoded, (decoded - begin) * 1000, moved=decoder.moved, read=bool(found), second=second)
+        if decoded >= due:
+            due = decoded + REPORT_S
+            _report({"figures": meter.figures(decoded).body()})
         newest = capture.next()
-    return SOURCE_FAILED
 
 
 if __name__ == "__main__":
