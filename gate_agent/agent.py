@@ -518,6 +518,7 @@ class Agent:
             trust=trust.current.trust.version,
             quality=cast(ClockWatch, self._watch).look().quality,
             degraded=self.degraded,
+            devices=self._devices,
         )
 
 

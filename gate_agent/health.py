@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from drivers.camera import CameraFigures
+from gate_agent.devices import Supervised
 from gate_agent.journal import Journal, RecordUnavailableError
 from policy.situation import ClockQuality
 from protocol import events
 from protocol.clock import Clock
-from protocol.health import MAX_DEGRADED, Health
+from protocol.health import MAX_CAMERAS, MAX_DEGRADED, CameraHealth, Health
 
 MIB = 1024 * 1024
 
@@ -40,6 +43,31 @@ def _disk_free_mb(directory: Path) -> int | None:
         return None
 
 
+def cameras(devices: Mapping[str, Supervised[Any]]) -> tuple[CameraHealth, ...]:
+    """Of the cameras among `devices` that work and have told figures, by id."""
+    found = []
+    for name, device in sorted(devices.items()):
+        if not name.startswith("camera.") or not device.available:
+            continue
+        figures = getattr(device.device, "figures", None)  # a driver need not measure itself
+        if isinstance(figures, CameraFigures):
+            found.append(_camera(name, figures))
+    return tuple(found[:MAX_CAMERAS])
+
+
+def _camera(name: str, figures: CameraFigures) -> CameraHealth:
+    return CameraHealth(
+        camera=name,
+        fps=round(figures.fps),
+        moved=figures.movements,
+        read=figures.read,
+        second=figures.second,
+        mean_us=round(figures.mean_ms * 1000),
+        p95_us=round(figures.p95_ms * 1000),
+        refused=figures.refused,
+    )
+
+
 async def measure(
     journal: Journal,
     *,
@@ -50,6 +78,7 @@ async def measure(
     trust: str,
     quality: ClockQuality,
     degraded: Callable[[], list[str]],
+    devices: Mapping[str, Supervised[Any]] | None = None,
 ) -> Health:
     now = clock.now()
     waiting, age = 0, 0
@@ -71,4 +100,5 @@ async def measure(
         degraded=tuple(degraded()[:MAX_DEGRADED]),
         disk_free_mb=_disk_free_mb(state_dir),
         rss_mb=_resident_mb(),
+        cameras=cameras(devices or {}),
     )

@@ -75,6 +75,10 @@ class Fields:
             raise self.error(name, f"a list of at most {most} objects")
         return [Fields(each, f"{self._place}{name}[{at}].") for at, each in enumerate(value)]
 
+    def optional_objects(self, name: str, most: int) -> list[Fields]:
+        """A field that older senders leave out."""
+        return self.objects(name, most) if name in self._value else []
+
     def done(self) -> None:
         if self._value:
             raise PayloadError(f"{self._place}: {len(self._value)} unknown fields")

@@ -3,18 +3,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from drivers.camera import CameraFigures
 from gate_agent import health
+from gate_agent.devices import Supervised
 from gate_agent.journal import Journal
 from gate_agent.log import SILENT, Lines, set_up
 from policy.situation import ClockQuality
+from protocol.backoff import Backoff
 from protocol.events import Kind
-from protocol.health import parse
+from protocol.health import CameraHealth, parse
 from tests.gate_agent.fakes import FakeClock
 
 
@@ -60,6 +64,43 @@ async def test_health_of_a_gate_whose_journal_cannot_be_read_still_goes_out(tmp_
     )
     await journal.stop()
     assert (measured.outbox, measured.disk_free_mb) == (0, None)
+
+
+class _Port:
+    def __init__(self, figures: object) -> None:
+        self.figures = figures
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+async def test_health_tells_how_well_the_cameras_that_work_read() -> None:
+    figures = CameraFigures(14.6, 12, 9, 1, 1.4567, 3.9, ("gain",))
+    ports = {
+        "camera.yard": figures,
+        "camera.hall": figures,
+        "camera.off": figures,
+        "camera.new": None,
+        "nfc.hall": figures,
+    }
+    devices = {
+        name: Supervised(
+            _Port(each),
+            name,
+            clock=FakeClock(),
+            backoff=Backoff(0.5, 30.0, random.Random(1)),
+            report=lambda name, available, why: None,
+        )
+        for name, each in ports.items()
+    }
+    for name, device in devices.items():
+        if name != "camera.off":
+            await device.start()
+    assert health.cameras(devices) == (
+        CameraHealth("camera.hall", 15, 12, 9, 1, 1457, 3900, ("gain",)),
+        CameraHealth("camera.yard", 15, 12, 9, 1, 1457, 3900, ("gain",)),
+    )
 
 
 def line(message: str, error: Exception | None = None) -> str:

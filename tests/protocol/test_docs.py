@@ -16,7 +16,7 @@ from protocol import ack, beacon, events, fields, health, status, topics, zone
 from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
-from protocol.health import Health
+from protocol.health import CameraHealth, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -94,6 +94,8 @@ def test_asyncapi_has_every_enumerated_word_and_limit(api: Any) -> None:
     assert schemas["state"]["properties"]["lanes"]["maxItems"] == status.MAX_LANES
     assert schemas["lane"]["properties"]["degraded"]["maxItems"] == status.MAX_DEGRADED
     assert schemas["health"]["properties"]["degraded"]["maxItems"] == health.MAX_DEGRADED
+    assert schemas["health"]["properties"]["cameras"]["maxItems"] == health.MAX_CAMERAS
+    assert schemas["camera"]["properties"]["refused"]["maxItems"] == health.MAX_REFUSED
     assert schemas["time"]["properties"]["t"]["pattern"] == f"^{beacon.TIME.pattern}$"
     assert api["operations"]["receiveTime"]["bindings"]["mqtt"]["messageExpiryInterval"] == beacon.EXPIRY_S
     assert api["operations"]["sendHealth"]["bindings"]["mqtt"]["messageExpiryInterval"] == health.EXPIRY_S
@@ -108,6 +110,7 @@ def test_asyncapi_has_every_field_of_every_payload(api: Any) -> None:
         "state": state,
         "lane": state["lanes"][0],
         "health": json.loads(Health("b", "1", 1, ClockQuality.SYNCED, 0, 0, "1").encode()),
+        "camera": CameraHealth("camera.hall", 15, 3, 2, 0, 1500, 3500).body(),
         "ack": json.loads(Ack("e", 1, "0" * 64).encode()),
         "time": json.loads(Beacon(datetime(2026, 11, 24, tzinfo=UTC), 1).encode()),
     }
@@ -154,6 +157,13 @@ def test_the_topic_table_has_every_topic() -> None:
     ]
 
 
+def test_the_health_tables_have_every_field() -> None:
+    body = json.loads(Health("b", "1", 1, ClockQuality.SYNCED, 0, 0, "1").encode())
+    assert [row[0].strip("` ") for row in table("Health")] == list(body)
+    camera = CameraHealth("camera.hall", 15, 3, 2, 0, 1500, 3500).body()
+    assert [row[0].strip("` ") for row in table("Cameras")] == list(camera)
+
+
 def test_the_envelope_table_has_every_attribute() -> None:
     raw = events.build(
         site="hq",
@@ -180,7 +190,7 @@ def test_every_reason_for_setting_aside_is_documented() -> None:
 
 def test_the_documented_limit_of_a_record_is_the_real_one() -> None:
     assert f"at most {events.MAX_RECORD_BYTES} bytes" in EVENTS_MD
-    assert ack.MAX_BYTES < health.MAX_BYTES < status.MAX_STATE_BYTES
+    assert ack.MAX_BYTES < health.MAX_BYTES <= status.MAX_STATE_BYTES
 
 
 def test_every_leaf_has_exactly_one_writer_in_the_access_list() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,19 +13,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drivers.camera.figures import CONTROLS
 from policy.situation import ClockQuality
 from protocol import ack, beacon, events, fields, health, status, topics
 from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
-from protocol.health import Health
+from protocol.health import CameraHealth, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 ONLINE = Online(True, "b-17")
 STATE = GateState(
     "b-17", "e1", 12, (LaneStatus("l1", "in", LaneState.SECURED), LaneStatus("l2", "out", LaneState.PASSING, ("nfc",)))
 )
-HEALTH = Health("b-17", "0.1.0", 77, ClockQuality.HOLDOVER, 3, 9, "2026-11-20.3", ("camera.hall",), 900, None)
+CAMERA = CameraHealth("camera.yard", 15, 9, 7, 2, 1450, 3900, ("exposure",))
+HEALTH = Health(
+    "b-17", "0.1.0", 77, ClockQuality.HOLDOVER, 3, 9, "2026-11-20.3", ("camera.hall",), 900, None, (CAMERA,)
+)
 ACK = Ack("e1", 7, "ab" * 32)
 BEACON = Beacon(datetime(2026, 11, 24, 1, 2, 3, 456000, tzinfo=UTC), 7)
 EVENT = events.build(
@@ -87,7 +92,7 @@ def test_a_changed_field_is_taken_or_refused_never_worse(name: str, change: st.D
 def test_a_missing_field_is_refused(name: str) -> None:
     parse, good, _ = PARSERS[name]
     body = json.loads(good)
-    optional = {"disk_free_mb", "rss_mb", "source", "datacontenttype"}
+    optional = {"disk_free_mb", "rss_mb", "cameras", "source", "datacontenttype"}
     for key in body.keys() - optional:
         with pytest.raises(ValueError, match=r"."):
             parse(json.dumps({other: value for other, value in body.items() if other != key}).encode())
@@ -99,6 +104,21 @@ def test_too_long_too_deep_and_huge_numbers_are_refused(name: str) -> None:
     for raw in (good + b" " * limit, b"[" * limit, b'{"v":' * (limit // 6), b"9" * limit, b'{"v":1e999}', b"\xff\xfe"):
         with pytest.raises(ValueError, match=r"."):
             parse(raw)
+
+
+def test_the_health_of_an_agent_without_camera_figures_is_taken() -> None:
+    body = json.loads(HEALTH.encode())
+    del body["cameras"]
+    assert health.parse(json.dumps(body).encode()) == replace(HEALTH, cameras=())
+
+
+def test_the_health_of_the_fullest_gate_fits() -> None:
+    name = "x" * 64
+    camera = CameraHealth(name, 60, 9_999, 9_999, 9_999, 9_999_999, 9_999_999, CONTROLS)
+    full = Health(
+        name, name, 2**40, ClockQuality.HOLDOVER, 2**40, 2**40, name, (name,) * 64, 2**40, 2**40, (camera,) * 128
+    )
+    assert health.parse(full.encode()) == full
 
 
 @pytest.mark.parametrize("name", ["online", "state", "health"])
@@ -125,6 +145,12 @@ def test_a_field_nobody_has_looked_at_is_refused(name: str) -> None:
         ("health", "clock", "fine"),
         ("health", "degraded", ["x"] * 65),
         ("health", "outbox", 1.5),
+        ("health", "cameras", [{**CAMERA.body(), "read": 10}]),
+        ("health", "cameras", [{**CAMERA.body(), "mean_us": 1.5}]),
+        ("health", "cameras", [{**CAMERA.body(), "payload": "x"}]),
+        ("health", "cameras", [{"camera": "camera.yard"}]),
+        ("health", "cameras", [CAMERA.body()] * 129),
+        ("health", "cameras", None),
         ("ack", "seq", 0),
         ("ack", "seq", True),
         ("ack", "hash", "ab"),
