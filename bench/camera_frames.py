@@ -109,7 +109,7 @@ def _outline(side: float, degrees: float, tilt: float, chance: Generator) -> NDA
     tilted = (np.outer(a, along) + np.outer(b * np.cos(lean), across)) * shrink[:, None]
     turn = np.deg2rad(degrees)
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    return (tilted @ rotation).astype(np.float32)
+    return np.asarray(tilted @ rotation, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def jpeg(picture: Picture) -> bytes:
     done, data = cv2.imencode(".jpg", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
         raise RuntimeError("the frame cannot be encoded")
-    return data.tobytes()
+    return bytes(data)
 
 
 def shots(

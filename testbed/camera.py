@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import segno
@@ -50,13 +52,21 @@ def _picture(pixels: NDArray[np.uint8]) -> bytes:
     return _jpeg(Image.fromarray(pixels).resize((WIDTH, HEIGHT)))
 
 
+@dataclass(slots=True)
+class _Shown:
+    """What stands before the camera."""
+
+    jpeg: bytes
+    sent_at: float | None = None
+
+
 class VirtualCamera:
     """Serves one picture at a time; `show`, `show_image` and `clear` change it. Clients come and go."""
 
     def __init__(self, *, fps: float = FPS) -> None:
         self._fps = fps
         self._empty = render(None)
-        self._frame = self._empty
+        self._shown = _Shown(self._empty)
         self._turn = 0
         self._listener = Listener(self._serve, limit=MAX_REQUEST)
         self.port = 0
@@ -66,6 +76,11 @@ class VirtualCamera:
     def source(self) -> str:
         """What a gate's camera `source` is set to."""
         return f"http://127.0.0.1:{self.port}/stream.mjpg"
+
+    @property
+    def seen_at(self) -> float | None:
+        """When the first frame with what is shown now left the camera, seconds on CLOCK_MONOTONIC; None before."""
+        return self._shown.sent_at
 
     async def start(self) -> None:
         """Listen, on the same port again after `stop`."""
@@ -86,6 +101,10 @@ class VirtualCamera:
         turn = self._next_turn()
         self._set(turn, await asyncio.to_thread(_picture, pixels))
 
+    def show_jpeg(self, jpeg: bytes) -> None:
+        """Send this very frame, of any size."""
+        self._set(self._next_turn(), jpeg)
+
     async def clear(self) -> None:
         self._set(self._next_turn(), self._empty)
 
@@ -95,7 +114,7 @@ class VirtualCamera:
 
     def _set(self, turn: int, frame: bytes) -> None:
         if turn == self._turn:  # a picture that took long to draw does not come after the next one
-            self._frame = frame
+            self._shown = _Shown(frame)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -104,8 +123,10 @@ class VirtualCamera:
                 f"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary={_BOUNDARY}\r\n\r\n".encode()
             )
             while True:
-                frame = self._frame
-                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(frame)}\r\n\r\n"
-                writer.write(head.encode() + frame + b"\r\n")
+                shown = self._shown
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(shown.jpeg)}\r\n\r\n"
+                if shown.sent_at is None:
+                    shown.sent_at = time.monotonic()
+                writer.write(head.encode() + shown.jpeg + b"\r\n")
                 await writer.drain()
                 await asyncio.sleep(1 / self._fps)
