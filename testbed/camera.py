@@ -116,6 +116,12 @@ class VirtualCamera:
         if turn == self._turn:  # a picture that took long to draw does not come after the next one
             self._shown = _Shown(frame)
 
+    def _take(self) -> bytes:
+        """The frame to send now."""
+        if self._shown.sent_at is None:
+            self._shown.sent_at = time.monotonic()
+        return self._shown.jpeg
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             await reader.readuntil(b"\r\n\r\n")
@@ -123,10 +129,8 @@ class VirtualCamera:
                 f"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary={_BOUNDARY}\r\n\r\n".encode()
             )
             while True:
-                shown = self._shown
-                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(shown.jpeg)}\r\n\r\n"
-                if shown.sent_at is None:
-                    shown.sent_at = time.monotonic()
-                writer.write(head.encode() + shown.jpeg + b"\r\n")
+                jpeg = self._take()
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                writer.write(head.encode() + jpeg + b"\r\n")
                 await writer.drain()
                 await asyncio.sleep(1 / self._fps)

@@ -24,6 +24,7 @@ from drivers.camera.limits import MAX_LINE, MAX_PAYLOAD, MAX_WAITING, SETTINGS_B
 from drivers.ports import CodeSeen, DriverError
 from protocol.clock import SystemClock
 from testbed.camera import VirtualCamera, render
+from testbed.rtsp import RtspCamera
 
 GUARD_S = 20.0
 """No test waits this long; it keeps a broken one from hanging."""
@@ -81,6 +82,20 @@ async def test_reports_a_code_held_before_the_camera_once_a_second(scene: Virtua
         first, second = await next_code(camera), await next_code(camera)
         assert first.payload == second.payload
         assert second.seen_at - first.seen_at >= 1.0
+
+
+async def test_reads_an_rtsp_stream_and_tells_when_it_ends() -> None:
+    scene = RtspCamera()
+    await scene.start()
+    try:
+        async with opened(scene.source) as camera:
+            await scene.show("mdoc:by rtsp")
+            assert (await next_code(camera)).payload == b"mdoc:by rtsp"
+            await scene.stop()
+            with pytest.raises(DriverError, match="no more frames"):
+                await next_code(camera)
+    finally:
+        await scene.stop()
 
 
 async def test_goes_on_after_a_picture_of_noise(scene: VirtualCamera) -> None:
