@@ -49,6 +49,11 @@ class Fault(StrEnum):
     """Light modules on a dark page."""
     TOGETHER = "all together"
     """Every fault at once, each milder."""
+    OUT_OF_FOCUS = "out of focus"
+    """By half a module and more: where reading ends. Not among FAULTS."""
+
+
+FAULTS = tuple(each for each in Fault if each is not Fault.OUT_OF_FOCUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,9 @@ def draw(code: NDArray[np.uint8], size: tuple[int, int], fault: Fault, chance: G
     match fault:
         case Fault.BLUR:
             return _blur(_screen(code, size, look, share, chance), between(0.8, 1.5))
+        case Fault.OUT_OF_FOCUS:
+            module = size[1] * share / code.shape[0]
+            return _blur(_screen(code, size, look, share, chance), between(0.5, 0.6) * module)
         case Fault.SMEAR:
             return _smear(_screen(code, size, look, share, chance), between(2.0, 4.5), chance)
         case Fault.OVEREXPOSED:
@@ -240,7 +248,7 @@ def shots(
     *,
     versions: Sequence[int] = VERSIONS,
     sizes: Sequence[tuple[int, int]] = SIZES,
-    faults: Sequence[Fault] = tuple(Fault),
+    faults: Sequence[Fault] = FAULTS,
     seed: int = 0,
 ) -> Iterator[Shot]:
     """`each` frames for every version, size and fault."""

@@ -31,7 +31,7 @@ class CameraHealth:
     """Those in which a code was read: read / moved is the hit rate, which falls against the same camera's earlier days when its
     lens is dirty or the light bad."""
     second: int
-    """Frames that only the second reader could read."""
+    """Frames that only the second look could read."""
     mean_us: int
     """Microseconds of decoding a frame: mean, and the value that 95 of 100 stay below."""
     p95_us: int

@@ -31,7 +31,7 @@ class CameraFigures:
     """Movements in which a code was read. The hit rate is read / movements: people who walk past count too, so that it is
     compared with the same camera's earlier days, not with another's."""
     second: int
-    """Frames that only the second reader could read: more of them, and the lens is dirty or the light bad."""
+    """Frames that only the second look could read: more of them, and the lens is out of focus or dirty, or the light bad."""
     mean_ms: float
     """Decoding one frame."""
     p95_ms: float
@@ -69,7 +69,7 @@ class Meter:
     def __init__(self, now: float) -> None:
         self._since = now
         self._frames: deque[tuple[float, float, bool]] = deque(maxlen=int(MAX_FPS * WINDOW_S))
-        """When, milliseconds, read by the second reader only."""
+        """When, milliseconds, read by the second look only."""
         self._movements: deque[tuple[float, bool]] = deque(maxlen=int(MAX_FPS * WINDOW_S))
         """When it ended, whether a code was read in it."""
         self._began: float | None = None

@@ -169,8 +169,8 @@ def _read(capture: Capture, newest: tuple[Frame, float] | None) -> None:
             if repeats.fresh(payload, taken):
                 code = base64.b64encode(payload).decode()
                 _report({"code": code, "seen": taken, "decoded": decoded, "by": by})
-        second = any(by == "zbar" for _, by in found)
-        meter.count(decoded, (decoded - begin) * 1000, moved=decoder.moved, read=bool(found), second=second)
+        taken_ms = (decoded - begin) * 1000
+        meter.count(decoded, taken_ms, moved=decoder.moved, read=bool(found), second=decoder.second)
         if decoded >= due:
             due = decoded + REPORT_S
             _report({"figures": meter.figures(decoded).body()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 import segno
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from pyzbar import pyzbar
 
 from drivers.camera import decode
-from drivers.camera.decode import SECOND_LOOK_S, SETTLE_S, Decoder, by_zbar, by_zxing
+from drivers.camera.decode import SECOND_LOOK_S, SETTLE_S, Decoder, by_zbar, by_zxing, by_zxing_sharpened
 from drivers.camera.limits import MAX_CODES, MAX_PAYLOAD
 
 Frame = NDArray[np.uint8]
 Reader = Callable[[Frame], list[bytes]]
 TEXT = b"mdoc:owBjMS4wAYIB2BhYSw"
-READERS: dict[str, Reader] = {"zxing": by_zxing, "zbar": by_zbar}
+READERS: dict[str, Reader] = {"zxing": by_zxing, "sharpened": by_zxing_sharpened, "zbar": by_zbar}
 
 
 def code(content: bytes | str, scale: int = 6) -> Frame:
@@ -60,6 +61,27 @@ def test_reads_a_code_that_a_front_camera_mirrors(read: Reader) -> None:
 
 def test_reads_a_code_of_a_phone_in_dark_mode() -> None:
     assert by_zxing(scene(255 - code(TEXT))) == [TEXT]
+
+
+def test_reads_a_code_that_is_mirrored_and_light_on_dark() -> None:
+    assert by_zxing(np.ascontiguousarray(scene(255 - code(TEXT))[:, ::-1])) == [TEXT]
+
+
+def out_of_focus() -> Frame:
+    """By more than half a module of ten pixels, with a little noise."""
+    frame = scene(code(TEXT, scale=10)).astype(np.float32)
+    noise = np.random.default_rng(2).normal(0, 1, frame.shape)
+    return np.clip(cv2.GaussianBlur(frame, (0, 0), 6.0) + noise, 0, 255).astype(np.uint8)
+
+
+def test_the_second_look_reads_a_code_that_is_out_of_focus() -> None:
+    assert by_zxing(out_of_focus()) == by_zbar(out_of_focus()) == []
+    decoder = Decoder()
+    assert decoder.read(DARK, 0.0) == []
+    assert decoder.read(out_of_focus(), 0.1) == [(TEXT, "zxing")]
+    assert (decoder.moved, decoder.second) == (True, True)
+    assert decoder.read(scene(code(TEXT)), 0.2) == [(TEXT, "zxing")]
+    assert not decoder.second
 
 
 def test_reads_both_of_two_codes_in_one_frame() -> None:
@@ -117,6 +139,7 @@ def test_a_decoder_that_fails_has_found_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(zxingcpp, "read_barcodes", _fails)
     monkeypatch.setattr(pyzbar, "decode", _fails)
     assert by_zxing(scene(code(TEXT))) == []
+    assert by_zxing_sharpened(scene(code(TEXT))) == []
     assert by_zbar(scene(code(TEXT))) == []
 
 
