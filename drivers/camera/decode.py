@@ -1,9 +1,9 @@
 """QR codes from one frame: zxing-cpp on every frame, a second look now and then.
 
 zxing-cpp with QR only takes 1 ms for an empty frame of 1280x720. The second look sharpens the frame for zxing, which reads half
-of the frames that are out of focus by half a module (5 ms), and then asks pyzbar, which reads some with strong moire (17 ms).
-So it is taken at most twice a second, and only when something has moved without a result. A decoder that fails on a frame has
-found nothing in it: frames are what strangers hold before the camera.
+of those out of focus by half a module and more (5 ms), and then, every other time, asks pyzbar, which reads some with strong
+moire (17 ms). So it is taken at most twice a second, and only when something has moved without a result. A decoder that fails
+on a frame has found nothing in it: frames are what strangers hold before the camera.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from drivers.camera.limits import MAX_CODES, MAX_PAYLOAD
 Frame = NDArray[uint8]
 """Grey values, height x width."""
 
-SECOND_LOOK_S = 0.5
+SECOND_LOOK_S, ZBAR_S = 0.5, 1.0
+"""From one second look to the next, and from one that asks pyzbar to the next."""
 MOTION = 6.0
 """Mean grey-level change of the thinned frame that counts as motion. Sensor noise stays below 2."""
 SETTLE_S = 2.0
@@ -73,7 +74,7 @@ class Decoder:
         """Whether only the second look could read it."""
         self._thin: NDArray[int16] | None = None
         self._moved_at = float("-inf")
-        self._looked_at = float("-inf")
+        self._looked_at = self._zbar_at = float("-inf")
 
     def read(self, frame: Frame, now: float) -> list[tuple[bytes, str]]:
         """(payload, `zxing` or `zbar`) of the codes in `frame`, taken at `now` (seconds, monotonic)."""
@@ -93,7 +94,8 @@ class Decoder:
         elif now - self._moved_at <= SETTLE_S and now - self._looked_at >= SECOND_LOOK_S:
             self._looked_at = now
             found = by_zxing_sharpened(frame)
-            if not found:
+            if not found and now - self._zbar_at >= ZBAR_S:
+                self._zbar_at = now
                 found, by = by_zbar(frame), "zbar"
             self.second = bool(found)
         return [(payload, by) for payload in found]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyzbar import pyzbar
 
 from drivers.camera import decode
-from drivers.camera.decode import SECOND_LOOK_S, SETTLE_S, Decoder, by_zbar, by_zxing, by_zxing_sharpened
+from drivers.camera.decode import SECOND_LOOK_S, SETTLE_S, ZBAR_S, Decoder, by_zbar, by_zxing, by_zxing_sharpened
 from drivers.camera.limits import MAX_CODES, MAX_PAYLOAD
 
 Frame = NDArray[np.uint8]
@@ -175,18 +175,28 @@ class TestSecondLook:
         assert decoder.read(DARK, 0.0) == []
         assert decoder.read(scene(code(TEXT)), 0.1) == [(TEXT, "zbar")]
 
-    def test_is_taken_at_most_twice_a_second(self, looks: list[Frame]) -> None:
+    def test_is_taken_at_most_twice_a_second_and_asks_zbar_every_other_time(
+        self, looks: list[Frame], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sharpened: list[Frame] = []
+
+        def sharpen(frame: Frame) -> list[bytes]:
+            sharpened.append(frame)
+            return []
+
+        monkeypatch.setattr(decode, "by_zxing_sharpened", sharpen)
         decoder = Decoder()
-        for at in range(100):
+        for at in range(200):
             decoder.read(DARK if at % 2 else NOISE, at / 100)
-        assert len(looks) == round(1 / SECOND_LOOK_S)
+        assert len(sharpened) == round(2 / SECOND_LOOK_S)
+        assert len(looks) == round(2 / ZBAR_S)
 
     def test_goes_on_until_the_phone_has_come_to_rest_and_then_ends(self, looks: list[Frame]) -> None:
         decoder = Decoder()
         decoder.read(DARK, 0.0)
         for at in range(1, 101):
             decoder.read(NOISE, at / 10)
-        assert 2 <= len(looks) <= SETTLE_S / SECOND_LOOK_S + 1
+        assert 2 <= len(looks) <= SETTLE_S / ZBAR_S + 1
 
     def test_takes_frames_of_changing_and_of_no_size(self) -> None:
         decoder = Decoder()
