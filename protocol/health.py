@@ -26,7 +26,7 @@ class CameraHealth:
     fps: int
     """Frames decoded a second."""
     moved: int
-    """Times that something moved before it and came to rest again."""
+    """Times that something moved or was read before it, and then came to rest."""
     read: int
     """Those in which a code was read: read / moved is the hit rate, which falls against the same camera's earlier days when its
     lens is dirty or the light bad."""

@@ -26,7 +26,7 @@ class CameraFigures:
     fps: float
     """Frames decoded a second."""
     movements: int
-    """Times that something moved before the camera and came to rest again."""
+    """Times that something moved or was read before the camera, and then nothing for REST_S."""
     read: int
     """Movements in which a code was read. The hit rate is read / movements: people who walk past count too, so that it is
     compared with the same camera's earlier days, not with another's."""
@@ -77,10 +77,11 @@ class Meter:
         self._read = False
 
     def count(self, now: float, milliseconds: float, *, moved: bool, read: bool, second: bool) -> None:
-        """One frame, decoded. A code that is read is a movement too: a small one far off moves too little to be seen."""
+        """One frame, decoded. A code that is read counts as motion: held still it is one movement, and a small one far off moves
+        too little to be seen."""
         self._end(now)
         self._frames.append((now, milliseconds, second))
-        if moved or (read and self._began is None):
+        if moved or read:
             self._moved_at = now
             if self._began is None:
                 self._began, self._read = now, False

@@ -40,7 +40,8 @@ def camera() -> Camera:
 def test_a_phone_that_is_brought_held_still_and_read_is_one_movement_with_a_code(camera: Camera) -> None:
     camera.frames(5, moved=True)
     camera.frames(3)
-    camera.frames(10, read=True)
+    camera.frames(50, read=True)
+    camera.frames(2, moved=True)
     camera.rest()
     assert (camera.figures.movements, camera.figures.read) == (1, 1)
 
