@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from drivers.lane.relay_module import RelayModule
+from drivers.lane.wiring import GpioWiring, Wiring
 from drivers.ports import LaneHardware, LaneSignal
 from protocol.clock import Clock
 
@@ -18,3 +19,18 @@ def open_lane(*, driver: str, path: str, clock: Clock, required: Collection[Lane
     if driver != "simulated":
         raise ValueError(f"no lane driver {driver!r}")
     return RelayModule(Path(path), clock, required)
+
+
+def open_wired(wiring: Wiring, *, clock: Clock, required: Collection[LaneSignal]) -> LaneHardware:
+    """`gpio` and `modbus`, by the kind of wiring. Raises ValueError where the library is not installed."""
+    # Each library is loaded only where hardware of its own is configured.
+    try:
+        if isinstance(wiring, GpioWiring):
+            from drivers.lane.gpio import Gpio  # noqa: PLC0415
+
+            return Gpio(wiring, clock, required)
+        from drivers.lane.modbus import Modbus  # noqa: PLC0415
+
+        return Modbus(wiring, clock, required)
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed") from error

@@ -12,28 +12,20 @@ The module keeps the pulse's time, so a killed agent leaves no lane open (docs/a
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from drivers.json_lines import JsonLines
+from drivers.lane.changes import MAX_PULSE_MS, Changes
 from drivers.ports import Direction, DriverError, LaneInput, LaneSignal
 from protocol.clock import Clock
 
-_log = logging.getLogger(__name__)
-
-MAX_PULSE_MS = 10_000
 CONFIRM_S = 1.0
 """A module answers within milliseconds; one that takes a second has failed."""
-MAX_CHANGES = 256
-"""Input changes waiting for the lane. When full, the waiting changes of the input that changes next are dropped and logged;
-its newest level stays, so levels stay true."""
 MAX_WHY = 200
 """Characters of the module's own error text that are passed on."""
-
-FIRE_FIRST = frozenset({LaneSignal.FIRE, LaneSignal.VENDOR_EMERGENCY})
 
 
 class RelayModule:
@@ -44,28 +36,19 @@ class RelayModule:
         self._lines, self._clock, self._required = JsonLines(path), clock, frozenset(required)
         self._commands: dict[int, asyncio.Future[float]] = {}
         self._number = 0
-        self._changes: list[LaneInput] = []
-        self._known: set[LaneSignal] = set()
-        self._arrived = asyncio.Event()
-        self._failure: str | None = None
+        self._changes = Changes()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns when the module has confirmed rest level and sent every input's level. Raises DriverError."""
         await self.stop()
         await self._lines.open()
-        self._failure = None
-        self._changes.clear()
-        self._known.clear()
+        self._changes.begin()
         self._task = asyncio.create_task(self._listen())
         try:
             await self._command({"cmd": "rest"})
             await self._command({"cmd": "levels"})
-            missing = self._required - self._known
-            if missing:
-                raise DriverError(f"the module does not know its level of {', '.join(sorted(missing))}")
-            # Fire is read before everything else: a lane that starts in a fire starts open.
-            self._changes.sort(key=lambda change: change.signal not in FIRE_FIRST)
+            self._changes.complete(self._required)
         except BaseException:
             await self.stop()
             raise
@@ -84,19 +67,12 @@ class RelayModule:
             raise DriverError(f"a pulse of 1 to {MAX_PULSE_MS} ms is expected")
         return await self._command({"cmd": "pulse", "out": direction.value, "ms": milliseconds})
 
-    async def inputs(self) -> AsyncIterator[LaneInput]:
-        while True:
-            while self._changes:
-                yield self._changes.pop(0)
-            if self._failure is not None:
-                raise DriverError(self._failure)
-            self._arrived.clear()
-            await self._arrived.wait()
+    def inputs(self) -> AsyncIterator[LaneInput]:
+        return self._changes.stream()
 
     async def _command(self, body: dict[str, Any]) -> float:
         """Monotonic time of the module's confirmation. Raises DriverError."""
-        if self._failure is not None:
-            raise DriverError(self._failure)
+        self._changes.check()
         self._number += 1
         number = self._number
         confirmed: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -120,11 +96,10 @@ class RelayModule:
             self._fail(str(error))
 
     def _fail(self, why: str) -> None:
-        self._failure = why
+        self._changes.fail(why)
         for confirmed in self._commands.values():
             if not confirmed.done():
                 confirmed.set_exception(DriverError(why))
-        self._arrived.set()
 
     def _on_message(self, body: dict[str, Any]) -> None:
         match body:
@@ -141,15 +116,6 @@ class RelayModule:
                     signal = LaneSignal(name)
                 except ValueError:
                     raise DriverError("an input of a name that no lane has") from None
-                self._change(LaneInput(signal, active, self._clock.monotonic()))
+                self._changes.put(LaneInput(signal, active, self._clock.monotonic()))
             case _:
                 raise DriverError("a message that no module sends")
-
-    def _change(self, change: LaneInput) -> None:
-        self._known.add(change.signal)
-        if len(self._changes) >= MAX_CHANGES:
-            kept = [waiting for waiting in self._changes if waiting.signal is not change.signal]
-            _log.warning("lane behind: %d changes of %s dropped", len(self._changes) - len(kept), change.signal.value)
-            self._changes = kept
-        self._changes.append(change)
-        self._arrived.set()

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from drivers.lane import relay_module
-from drivers.lane.relay_module import MAX_CHANGES, MAX_PULSE_MS, RelayModule
+from drivers.lane.changes import MAX_CHANGES, MAX_PULSE_MS
+from drivers.lane.relay_module import RelayModule
 from drivers.ports import Direction, DriverError, LaneInput, LaneSignal
 from protocol.clock import SystemClock
 from testbed.turnstile import Turnstile
