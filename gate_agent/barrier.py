@@ -16,6 +16,7 @@ from drivers.ports import Direction, LaneHardware, LaneInput, Message
 from gate_agent import config, messages
 from gate_agent.devices import Supervised
 from gate_agent.passage import (
+    HOUSING,
     Credit,
     Effect,
     Happening,
@@ -51,6 +52,12 @@ _EVENT: Mapping[Effect, Kind] = {
     Effect.LOCKDOWN_ENTERED: Kind.LOCKDOWN_ENTERED,
     Effect.LOCKDOWN_RELEASED: Kind.LOCKDOWN_RELEASED,
     Effect.MODE: Kind.DOOR_MODE,
+    Effect.TAMPER: Kind.ALARM_TAMPER,
+    Effect.TAMPER_CLEARED: Kind.ALARM_TAMPER_CLEARED,
+    Effect.MAINS_LOST: Kind.POWER_MAINS_LOST,
+    Effect.MAINS_RESTORED: Kind.POWER_MAINS_RESTORED,
+    Effect.BATTERY_LOW: Kind.POWER_BATTERY_LOW,
+    Effect.BATTERY_RESTORED: Kind.POWER_BATTERY_RESTORED,
 }
 _CLEARED: Mapping[str, Kind] = {
     Effect.FORCED: Kind.ALARM_FORCED_CLEARED,
@@ -62,6 +69,8 @@ _CLEARED: Mapping[str, Kind] = {
     Effect.HELD: Kind.ALARM_HELD_CLEARED,
 }
 _BARRING = frozenset({Verb.LOCKDOWN, Verb.DISABLE, Verb.ACKNOWLEDGE})
+_KEPT_AFTER = frozenset({Effect.FIRE_ASSERTED, Effect.FIRE_CLEARED, Effect.LOCKDOWN_RELEASED})
+"""What happens on the spot counts first and is written down after: fire, its reset, and a lockdown that the key ended."""
 _OPENING = frozenset({Effect.OPEN, Effect.OPEN_OUT})
 OUTCOMES = frozenset({Effect.COMPLETED, Effect.NOT_TAKEN, Effect.UNKNOWN})
 _HOLD_MARGIN_MS = 1000
@@ -117,12 +126,13 @@ class Barrier:
 
     @property
     def orders(self) -> Orders:
+        """In force, by whoever ordered it and by the key switch."""
         return self._passage.orders
 
     @property
     def degraded(self) -> Sequence[str]:
-        """Sensors that are set aside."""
-        return [f"sensor.{signal}" for signal in self._passage.faults]
+        """Sensors that are set aside, and what the hardware says of itself."""
+        return [*(f"sensor.{signal}" for signal in self._passage.faults), *map(str, self._passage.housing)]
 
     def may(self, direction: Direction, *, exempt: bool = False) -> Refusal | None:
         """Why the lane would not open for a grant in `direction` now; None when it would."""
@@ -181,14 +191,14 @@ class Barrier:
         wanted = self._passage.preview(verb, level)
         if isinstance(wanted, Refusal):
             return wanted
-        if wanted != self.orders and not await self._kept(wanted) and verb not in _BARRING:
+        if wanted != self._passage.kept and not await self._kept(wanted) and verb not in _BARRING:
             return Refusal.RECORD_UNAVAILABLE
         with self._changing():
             result = self._passage.order(verb, self._services.clock.monotonic(), level)
             self._follow(result.happenings)
-        if self.orders != wanted:
+        if self._passage.kept != wanted:
             # Another order, or fire, counted while this one was being written: what is kept has to say what is so.
-            await self._kept(self.orders)
+            await self._keep_now()
         return result.refusal
 
     def stop(self) -> None:
@@ -204,6 +214,9 @@ class Barrier:
         for each in happenings:
             if isinstance(each, SensorChanged):
                 self._sensor(each)
+            elif each.effect in HOUSING:
+                self._services.journal.note(_EVENT[each.effect], {"lane": self.settings.id})
+                self._tell(None)
             elif each.effect in _OPENING:
                 self._services.background.spawn(self._open_uncalled(each))
             elif each.effect is Effect.ALARMS_CLEARED:
@@ -230,7 +243,7 @@ class Barrier:
             data["level"] = self.orders.lockdown
         elif each.effect is Effect.MODE:
             data["mode"] = str(self.orders.rest())
-        elif each.effect in {Effect.FIRE_ASSERTED, Effect.FIRE_CLEARED}:
+        if each.effect in _KEPT_AFTER:
             self._services.background.spawn(self._keep_now())
         self._services.journal.note(kind, data)
 
@@ -243,7 +256,7 @@ class Barrier:
         self._tell(None)
 
     async def _keep_now(self) -> None:
-        await self._kept(self.orders)
+        await self._kept(self._passage.kept)
 
     async def _kept(self, orders: Orders) -> bool:
         """True once `orders` survive a restart (or where this gate keeps none)."""

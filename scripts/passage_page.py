@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from gate_agent.passage import PASSAGE, RESTING, TABLE, Effect, Input, State, Step
 from gate_agent.passage.sensors import CRITICAL, REQUIRED
-from gate_agent.passage.states import GRANTS, ORDERS, LaneType, Refusal
+from gate_agent.passage.states import GRANTS, KEYS, ORDERS, LaneType, Refusal
 
 _STATES: dict[State, tuple[str, str]] = {
     State.BOOT: ("입력을 아직 다 읽지 못함", "levels of the inputs not known yet"),
@@ -52,7 +52,7 @@ def _diagram() -> list[str]:
     for state, rows in TABLE.items():
         for given, row in rows.items():
             target = _next(row)
-            if row.refuse is not None or target == state or given in ORDERS or given in _QUIET:
+            if row.refuse is not None or target == state or given in ORDERS | KEYS | _QUIET:
                 continue
             if given is Input.FIRE_ON:
                 continue  # from every state, drawn once
@@ -97,7 +97,7 @@ def page() -> str:
         "2. 화재는 `locked_open`이 되고 아무것도 닫지 않는다. *Fire ends in `locked_open` and closes nothing.*",
         "3. 인원은 끝난 통과로만 바뀐다. *Counts change by completed passages only.*",
         "4. 모든 허가는 정확히 하나의 결과로 끝난다. *Every credit ends with exactly one outcome.*",
-        "5. 봉쇄는 봉쇄 해제로만 끝난다. *No other order leaves a lockdown.*",
+        "5. 봉쇄는 봉쇄 해제나 현장의 열쇠로만 끝난다. *Its release or the key on the spot alone leave a lockdown.*",
         "6. 표에는 빈칸이 없다. *The table is total.*",
         "",
         "## 통로 종류 · Lane types",
@@ -112,6 +112,10 @@ def page() -> str:
     lines += [
         "",
         "`button`, `reset`, `beam_low`는 있으면 씁니다. *are used where there are any.*",
+        "`fire_open`, `fire_short`, `key_free`, `key_locked`, `tamper`, `mains_fail`, `battery_low`도 그렇습니다"
+        "([lane-hardware.md](lane-hardware.md)). *So are these.*",
+        "열쇠는 지시와 같은 표를 따릅니다. 화재와 사용 중지가 열쇠보다 앞섭니다.",
+        "*The key follows the same table as orders do; fire and out of service come before it.*",
         "여닫이문은 몇 사람이 지나갔는지 알지 못합니다. *A swing door cannot tell how many went through.*",
         "",
         "## 그림 · Diagram",
@@ -124,6 +128,7 @@ def page() -> str:
         "",
         f"거절 *refusals*: {_words(Refusal)}.",
         f"지시 *orders*: {_words(each for each in Input if each in ORDERS)}.",
+        f"열쇠 *key switch*: {_words(each for each in Input if each in KEYS)}.",
         f"판단 *decisions*: {_words(each for each in Input if each in GRANTS)}.",
         f"통과 중인 상태 *states of a passage*: {_words(each for each in State if each in PASSAGE)}.",
         f"`{Effect.OPEN}`과 `{Effect.OPEN_OUT}`만 릴레이를 움직입니다. *alone move a relay.*",

@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -64,8 +64,10 @@ RequestLines = Callable[[str, Mapping[int, gpiod.LineSettings]], Edges]
 
 
 def request_lines(chip: str, settings: Mapping[int, gpiod.LineSettings]) -> Edges:
-    config = {(line,): each for line, each in settings.items()}
-    return gpiod.request_lines(chip, consumer="gwanmun", config={**config}, event_buffer_size=BUFFERED)
+    config: dict[Iterable[int | str] | int | str, gpiod.LineSettings | None] = {
+        (line,): each for line, each in settings.items()
+    }
+    return gpiod.request_lines(chip, consumer="gwanmun", config=config, event_buffer_size=BUFFERED)
 
 
 def settings_of(each: GpioInput) -> gpiod.LineSettings:

@@ -14,11 +14,14 @@ from gate_agent.passage.machine import (
     Verb,
 )
 from gate_agent.passage.states import (
+    HOUSING,
+    MAX_LEVEL,
     PASSAGE,
     RESTING,
     Effect,
     Egress,
     Input,
+    Key,
     LaneType,
     Orders,
     Refusal,
@@ -29,6 +32,8 @@ from gate_agent.passage.states import (
 from gate_agent.passage.table import TABLE, step
 
 __all__ = [
+    "HOUSING",
+    "MAX_LEVEL",
     "PASSAGE",
     "RESTING",
     "TABLE",
@@ -38,6 +43,7 @@ __all__ = [
     "Happening",
     "Happenings",
     "Input",
+    "Key",
     "LaneType",
     "Orders",
     "Passage",

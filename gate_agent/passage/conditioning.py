@@ -14,8 +14,12 @@ from enum import StrEnum
 from drivers.ports import LaneSignal
 
 BEAMS = frozenset({LaneSignal.BEAM_A, LaneSignal.BEAM_M, LaneSignal.BEAM_B, LaneSignal.BEAM_LOW})
-NEVER_SET_ASIDE = frozenset({LaneSignal.FIRE, LaneSignal.VENDOR_EMERGENCY, LaneSignal.BUTTON})
-"""Safety inputs: a faulty one counts as active, never as at rest."""
+FIRE_LINES = frozenset({LaneSignal.FIRE, LaneSignal.FIRE_OPEN, LaneSignal.FIRE_SHORT, LaneSignal.VENDOR_EMERGENCY})
+"""The building's own line, its faults, and what the vendor's controller says; each holds the lane open."""
+HOUSING = frozenset({LaneSignal.TAMPER, LaneSignal.MAINS_FAIL, LaneSignal.BATTERY_LOW})
+"""They say how the hardware fares and open nothing."""
+NEVER_SET_ASIDE = FIRE_LINES | HOUSING | {LaneSignal.BUTTON, LaneSignal.KEY_LOCKED}
+"""Inputs that guard: a faulty one counts as active, never as at rest. The key's "free" is none: a loose contact opens nothing."""
 CHATTER_EDGES = 24
 """Edges of one input within CHATTER_S: twelve beats a second, which no person makes."""
 CHATTER_S = 1.0

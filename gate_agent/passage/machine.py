@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from drivers.ports import Direction, LaneSignal
-from gate_agent.passage.conditioning import BEAMS, Change, Conditioner, Fault, FaultChange
+from gate_agent.passage import states
+from gate_agent.passage.conditioning import (
+    BEAMS,
+    FIRE_LINES,
+    HOUSING,
+    Change,
+    Conditioner,
+    Fault,
+    FaultChange,
+)
 from gate_agent.passage.sensors import (
     CRITICAL,
     REQUIRED,
@@ -25,11 +34,13 @@ from gate_agent.passage.sensors import (
     Word,
 )
 from gate_agent.passage.states import (
+    KEYS,
     PASSAGE,
     RESTING,
     Effect,
     Egress,
     Input,
+    Key,
     LaneType,
     Orders,
     Refusal,
@@ -38,12 +49,14 @@ from gate_agent.passage.states import (
 )
 from gate_agent.passage.table import TABLE
 
-FIRE_LINES = (LaneSignal.FIRE, LaneSignal.VENDOR_EMERGENCY)
-"""The building's own, and what the vendor's controller says; either holds the lane open."""
 CONTACT_GAP_S = 0.05
 """A contact that opens again sooner has bounced."""
-MAX_LEVEL = 9
+MAX_LEVEL = states.MAX_LEVEL
 """Highest lockdown level."""
+KEY_GAP_S = 0.2
+"""A key's contact that closes again sooner has bounced."""
+HOUSING_GAP_S = 1.0
+"""What flickers is told as lasting, and at most so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +163,18 @@ _CAUSES: dict[Input, str] = {
     Input.NOBODY: "hold",
     Input.TIMEOUT: "hold",
 }
+_FIRE_CAUSES: dict[LaneSignal, str] = {
+    LaneSignal.FIRE: "alarm",
+    LaneSignal.FIRE_OPEN: "open",
+    LaneSignal.FIRE_SHORT: "short",
+    LaneSignal.VENDOR_EMERGENCY: "vendor",
+}
+_HOUSING: dict[LaneSignal, tuple[Effect, Effect]] = {
+    LaneSignal.TAMPER: (Effect.TAMPER, Effect.TAMPER_CLEARED),
+    LaneSignal.MAINS_FAIL: (Effect.MAINS_LOST, Effect.MAINS_RESTORED),
+    LaneSignal.BATTERY_LOW: (Effect.BATTERY_LOW, Effect.BATTERY_RESTORED),
+}
+_KEY_FREE, _KEY_LOCKED = LaneSignal.KEY_FREE, LaneSignal.KEY_LOCKED
 _ORDER: dict[Verb, Input] = {
     Verb.LOCKDOWN: Input.LOCKDOWN,
     Verb.RELEASE: Input.RELEASE,
@@ -168,24 +193,42 @@ class Passage:
     def __init__(self, settings: Settings, orders: Orders | None = None) -> None:
         self.settings = settings
         self.state = State.BOOT
-        self.orders = orders or Orders()
+        self.kept = orders or Orders()
+        """What was ordered, to be made durable."""
+        self.key = Key.NORMAL
         self.credits: deque[Credit] = deque()
         self.direction = Direction.IN
         """Of the passage under way; inwards at rest."""
         self.standing: set[Effect] = set()
         """Alarms raised and not yet cleared."""
         gaps = dict.fromkeys(BEAMS, settings.tail_gap_s) | {LaneSignal.CONTACT: CONTACT_GAP_S}
+        gaps |= dict.fromkeys((_KEY_FREE, _KEY_LOCKED), KEY_GAP_S) | dict.fromkeys(HOUSING, HOUSING_GAP_S)
         # A rotor rests past its middle for as long as somebody stands in it; a beam is not broken for minutes.
         can_stick = BEAMS if settings.type is LaneType.SPEED_GATE else ()
         self._conditioner = Conditioner(gaps, stuck_s=settings.stuck_s, can_stick=can_stick)
         self._sensors = _SENSORS[settings.type](settings)
         self._unknown = set(REQUIRED[settings.type])
-        self._fire_line = False
+        self._fire_causes: set[str] = set()
+        """Told since the last reset."""
         self._not_ready = settings.type is LaneType.VENDOR
         self._timer: float | None = None
         self._start_by = 0.0
 
     # What the caller asks.
+
+    @property
+    def orders(self) -> Orders:
+        """In force: what was ordered, and what the key says."""
+        return self.kept.with_key(self.key)
+
+    @property
+    def housing(self) -> Sequence[LaneSignal]:
+        """Which of TAMPER, MAINS_FAIL and BATTERY_LOW stand."""
+        return sorted(each for each in HOUSING if self._conditioner.active(each))
+
+    @property
+    def _fire_line(self) -> bool:
+        return any(self._conditioner.active(each) for each in FIRE_LINES)
 
     @property
     def fault(self) -> bool:
@@ -213,12 +256,14 @@ class Passage:
         return TABLE[self.state][self._grant_input(direction, exempt)].refuse
 
     def preview(self, verb: Verb, level: int = 0) -> Refusal | Orders:
-        """What `order` would answer: why not, or the orders in force after it, to be made durable first."""
+        """What `order` would answer: why not, or what is then to be made durable first (`kept`)."""
         refuse = TABLE[self.state][self._order_input(verb)].refuse
         if refuse is not None:
             return refuse
+        if verb is Verb.RELEASE and self.key is Key.LOCKED:
+            return Refusal.LOCKDOWN  # the key's, which ends by the key
         after = self._after(verb, level)
-        if after == self.orders and verb is not Verb.ACKNOWLEDGE:
+        if after == self.kept and verb is not Verb.ACKNOWLEDGE:
             return Refusal.NOTHING_TO_DO
         return after
 
@@ -247,11 +292,14 @@ class Passage:
         if isinstance(wanted, Refusal):
             return Result(wanted)
         given = self._order_input(verb)
-        self.orders = wanted
+        self.kept = wanted
+        return Result(None, self._apply_bar(given, at))
+
+    def _apply_bar(self, given: Input, at: float) -> Happenings:
         found: Happenings = []
-        if given is Input.LOCKDOWN and self.state in {State.PASSING, State.HELD}:
+        if given in {Input.LOCKDOWN, Input.KEY_LOCKED} and self.state in {State.PASSING, State.HELD}:
             found += self._drop_credits_behind()
-        return Result(None, found + self._apply(given, at))
+        return found + self._apply(given, at)
 
     def change(self, signal: LaneSignal, active: bool, at: float) -> Happenings:
         """An input's level, or a change of it, as the hardware gives it at monotonic `at`."""
@@ -288,6 +336,13 @@ class Passage:
             if change.signal in CRITICAL[self.settings.type]:
                 found += self._apply(Input.FAULT_OFF if change.fault is None else Input.FAULT_ON, at)
             return found
+        if change.signal in FIRE_LINES:
+            return self._fire(change, at)
+        if change.signal in {_KEY_FREE, _KEY_LOCKED}:
+            return self._turn_key(at)
+        if change.signal in HOUSING:
+            begins, ends = _HOUSING[change.signal]
+            return [Happening(begins if change.active else ends, Direction.IN)]
         passage = self.direction if self.state in PASSAGE else None
         happenings: Happenings = []
         for seen in self._sensors.change(change.signal, change.active, at, passage):
@@ -296,14 +351,6 @@ class Passage:
 
     def _understand(self, seen: Seen, at: float) -> Happenings:
         match seen.word:
-            case Word.FIRE_ON:
-                self._fire_line = True
-                self.orders = replace(self.orders, fire=True)
-                return self._apply(Input.FIRE_ON, at)
-            case Word.FIRE_OFF:
-                # A vendor's lane has two: the building's line and the controller's own emergency input.
-                self._fire_line = any(self._conditioner.active(each) for each in FIRE_LINES)
-                return [] if self._fire_line else self._apply(Input.FIRE_OFF, at)
             case Word.RESET:
                 return list(self.order(Verb.RESET, at).happenings)
             case Word.NOT_READY | Word.READY:
@@ -317,6 +364,34 @@ class Passage:
                 return self._passed(seen.direction, at)
             case _:
                 return self._apply(_SIMPLE[seen.word], at)
+
+    def _fire(self, change: Change, at: float) -> Happenings:
+        if change.active:
+            self.kept = replace(self.kept, fire=True)
+            return self._apply(Input.FIRE_ON, at, cause=_FIRE_CAUSES[change.signal])
+        # A line that is no longer cut may be in alarm, and a vendor's lane has a second one.
+        return [] if self._fire_line else self._apply(Input.FIRE_OFF, at)
+
+    def _turn_key(self, at: float) -> Happenings:
+        """Both contacts at once are a key between two positions or a fault, and open nothing."""
+        before, locked = self.key, self._conditioner.active(_KEY_LOCKED)
+        self.key = Key.LOCKED if locked else Key.FREE if self._conditioner.active(_KEY_FREE) else Key.NORMAL
+        found: Happenings = []
+        if before is self.key:
+            return found
+        # A position found at start was not turned to: a restart ends no lockdown.
+        ends = self.key is Key.FREE and self.kept.lockdown > 0 and not self._unknown
+        if ends:
+            self.kept = replace(self.kept, lockdown=0)
+        if ends or (before is Key.LOCKED and not self.kept.lockdown):
+            found += self._apply(Input.KEY_RELEASE, at)
+        if before is Key.FREE and not self.kept.free:
+            found += self._apply(Input.KEY_END_FREE, at)
+        if self.key is Key.FREE:
+            found += self._apply(Input.KEY_FREE, at)
+        elif self.key is Key.LOCKED:
+            found += self._apply_bar(self._bar(Input.KEY_LOCKED, Input.KEY_LOCKED_LEAVING), at)
+        return found
 
     def _entered(self, side: Direction | None) -> Input:
         if side is None or side is self.direction:
@@ -356,39 +431,46 @@ class Passage:
         return self.orders.rest(fault=self.fault) in {State.LOCKED_DOWN, State.OUT_OF_SERVICE, State.LOCKED_OPEN}
 
     def _order_input(self, verb: Verb) -> Input:
-        leaving = self.state in PASSAGE and self.direction is Direction.OUT
-        exempt = bool(self.credits) and all(credit.exempt for credit in self.credits)
-        if verb is Verb.LOCKDOWN and (leaving or exempt):
-            return Input.LOCKDOWN_LEAVING
+        if verb is Verb.LOCKDOWN:
+            return self._bar(Input.LOCKDOWN, Input.LOCKDOWN_LEAVING)
         if verb is Verb.RESET and self._fire_line:
             return Input.RESET_EARLY
         return _ORDER[verb]
 
+    def _bar(self, given: Input, leaving: Input) -> Input:
+        """A lockdown, or a lockdown that bars nobody who is on the way."""
+        out = self.state in PASSAGE and self.direction is Direction.OUT
+        exempt = bool(self.credits) and all(credit.exempt for credit in self.credits)
+        return leaving if out or exempt else given
+
     def _after(self, verb: Verb, level: int) -> Orders:
         match verb:
             case Verb.LOCKDOWN:
-                return replace(self.orders, lockdown=min(max(level, 1), MAX_LEVEL))
+                return replace(self.kept, lockdown=min(max(level, 1), MAX_LEVEL))
             case Verb.RELEASE:
-                return replace(self.orders, lockdown=0)
+                return replace(self.kept, lockdown=0)
             case Verb.FREE | Verb.END_FREE:
-                return replace(self.orders, free=verb is Verb.FREE)
+                return replace(self.kept, free=verb is Verb.FREE)
             case Verb.DISABLE | Verb.ENABLE:
-                return replace(self.orders, disabled=verb is Verb.DISABLE)
+                return replace(self.kept, disabled=verb is Verb.DISABLE)
             case Verb.RESET:
-                return replace(self.orders, fire=False)
+                return replace(self.kept, fire=False)
             case Verb.ACKNOWLEDGE:
-                return self.orders
+                return self.kept
 
     # The table.
 
-    def _apply(self, given: Input, at: float, direction: Direction | None = None) -> Happenings:
+    def _apply(
+        self, given: Input, at: float, direction: Direction | None = None, *, cause: str | None = None
+    ) -> Happenings:
+        """`cause`: where the input alone does not say it."""
         row = TABLE[self.state][given]
         if row.refuse is not None:
             return []
         before = self.state
         rest = self.orders.rest(fault=self.fault)
         self.state = rest if row.next is None else row.next
-        found = self._effects(row.effects, given, direction)
+        found = self._effects(row.effects, given, direction, cause)
         if self.state is State.EGRESS:
             self.direction = Direction.OUT
         elif self.state not in PASSAGE:
@@ -414,15 +496,27 @@ class Passage:
                     found += self._apply(self._entered(side), at)
         return found
 
-    def _effects(self, effects: Sequence[Effect], given: Input, direction: Direction | None) -> Happenings:
+    def _effects(
+        self, effects: Sequence[Effect], given: Input, direction: Direction | None, cause: str | None
+    ) -> Happenings:
+        known = "key" if given in KEYS else _CAUSES.get(given, "")
         found: Happenings = []
         for effect in effects:
-            found += self._effect(effect, given, direction or self.direction)
+            found += self._effect(effect, known if cause is None else cause, direction or self.direction)
         return found
 
-    def _effect(self, effect: Effect, given: Input, direction: Direction) -> Happenings:
-        cause = _CAUSES.get(given, "") if effect not in {Effect.HELD_PRE, Effect.HELD, Effect.LOITER} else ""
+    def _effect(self, effect: Effect, cause: str, direction: Direction) -> Happenings:
+        if effect in {Effect.HELD_PRE, Effect.HELD, Effect.LOITER}:
+            cause = ""
         match effect:
+            case Effect.FIRE_ASSERTED:
+                if cause in self._fire_causes:
+                    return []
+                self._fire_causes.add(cause)
+                return [Happening(effect, direction, None, cause)]
+            case Effect.FIRE_CLEARED:
+                self._fire_causes.clear()
+                return [Happening(effect, direction)]
             case Effect.OPEN:
                 attempt = self.credits[0].attempt if self.credits else None
                 return [Happening(effect, direction, attempt, cause)]

@@ -28,8 +28,6 @@ class Word(StrEnum):
     BUTTON = "button"
     RESET = "reset"
     VENDOR_ALARM = "vendor_alarm"
-    FIRE_ON = "fire_on"
-    FIRE_OFF = "fire_off"
     NOT_READY = "not_ready"
     READY = "ready"
 
@@ -102,8 +100,6 @@ class Sensors(Protocol):
 def _common(signal: LaneSignal, active: bool) -> Sequence[Seen] | None:
     """Inputs that mean the same everywhere; None for the others."""
     match signal:
-        case LaneSignal.FIRE | LaneSignal.VENDOR_EMERGENCY:
-            return (Seen(Word.FIRE_ON if active else Word.FIRE_OFF),)
         case LaneSignal.BUTTON:
             return (Seen(Word.BUTTON),) if active else ()
         case LaneSignal.RESET:

@@ -6,8 +6,11 @@ a right to pass, or passes, `near` is the side where that passage begins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+MAX_LEVEL = 9
+"""Highest lockdown level, and that of the key switch."""
 
 
 class LaneType(StrEnum):
@@ -45,7 +48,7 @@ class State(StrEnum):
     """The passage takes too long."""
     INTRUSION = "intrusion"
     LOCKED_OPEN = "locked_open"
-    """Fire: the hard-wired line holds the lane open; software only watches, until somebody resets it on the spot."""
+    """Fire: the hard-wired line holds the lane open until somebody resets it on the spot; software only lets out."""
     FREE = "free"
     """Open to all by order: each approach opens."""
     LOCKED_DOWN = "locked_down"
@@ -87,6 +90,17 @@ class Input(StrEnum):
     """On the spot, with the fire line healthy again."""
     RESET_EARLY = "reset_early"
     """On the spot, while the fire line is still asserted."""
+    # The guard's key switch. It is turned where a person stands, so no state refuses it; fire and out of service stay above it.
+    KEY_FREE = "key_free"
+    """Turned to "free"."""
+    KEY_END_FREE = "key_end_free"
+    """Turned away from "free"."""
+    KEY_LOCKED = "key_locked"
+    """Turned to "locked"."""
+    KEY_LOCKED_LEAVING = "key_locked_leaving"
+    """Turned to "locked" while somebody is on the way out, whom it does not bar."""
+    KEY_RELEASE = "key_release"
+    """Turned away from "locked", or to "free" in a lockdown, whoever ordered it."""
     # Sensors, as gate_agent.passage.sensors understands them.
     BOOTED = "booted"
     """Every input's level is known."""
@@ -147,6 +161,7 @@ ORDERS = frozenset(
         Input.RESET_EARLY,
     }
 )
+KEYS = frozenset({Input.KEY_FREE, Input.KEY_END_FREE, Input.KEY_LOCKED, Input.KEY_LOCKED_LEAVING, Input.KEY_RELEASE})
 GRANTS = frozenset({Input.GRANT_ENTRY, Input.GRANT_EXEMPT, Input.GRANT_EXIT, Input.GRANT_AGAIN, Input.GRANT_OTHER})
 
 
@@ -178,6 +193,26 @@ class Effect(StrEnum):
     LOCKDOWN_RELEASED = "lockdown_released"
     MODE = "mode"
     """Free or out of service, begun or ended by order."""
+    # How the hardware fares, in whatever state: from no row.
+    TAMPER = "tamper"
+    TAMPER_CLEARED = "tamper_cleared"
+    MAINS_LOST = "mains_lost"
+    MAINS_RESTORED = "mains_restored"
+    BATTERY_LOW = "battery_low"
+    BATTERY_RESTORED = "battery_restored"
+
+
+HOUSING = frozenset(
+    {
+        Effect.TAMPER,
+        Effect.TAMPER_CLEARED,
+        Effect.MAINS_LOST,
+        Effect.MAINS_RESTORED,
+        Effect.BATTERY_LOW,
+        Effect.BATTERY_RESTORED,
+    }
+)
+"""Of the hardware, not of a passage."""
 
 
 class Refusal(StrEnum):
@@ -191,6 +226,14 @@ class Refusal(StrEnum):
     """The order cannot be made durable. No row of the table says this; whoever keeps the orders does."""
     NOTHING_TO_DO = "nothing_to_do"
     """The order asks for what is so already."""
+
+
+class Key(StrEnum):
+    """Position of the guard's key switch; a lane without one is at NORMAL."""
+
+    NORMAL = "normal"
+    FREE = "free"
+    LOCKED = "locked"
 
 
 class Timer(StrEnum):
@@ -211,7 +254,10 @@ class Timer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What is in force at a lane, whatever passes there. Durable: a restart or a power cut ends none of it."""
+    """What is in force at a lane, whatever passes there. Durable: a restart or a power cut ends none of it.
+
+    What the key switch adds is not written down: its position is the memory, and is read before the lane serves.
+    """
 
     fire: bool = False
     """The lane was opened by fire and nobody has reset it."""
@@ -219,6 +265,16 @@ class Orders:
     lockdown: int = 0
     """Level, 0 for none."""
     free: bool = False
+
+    def with_key(self, key: Key) -> Orders:
+        """These orders and what the key says."""
+        match key:
+            case Key.NORMAL:
+                return self
+            case Key.FREE:
+                return replace(self, free=True)
+            case Key.LOCKED:
+                return replace(self, lockdown=MAX_LEVEL)
 
     def rest(self, *, fault: bool = False) -> State:
         """Where a lane rests: fire before all, then what bars entry, then what opens it."""

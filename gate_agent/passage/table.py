@@ -2,7 +2,8 @@
 
 Six rules stand above the rows and are tested over the whole table: an entry opens for one credit or one recorded cause; fire
 ends in no state but LOCKED_OPEN and closes nothing; counts change by completed passages only; every credit ends with exactly
-one outcome; no ordinary order leaves a lockdown; each state has a row for each input. `docs/passage.md` is made from it.
+one outcome; a lockdown is left by its release or the key on the spot; each state has a row for each input. `docs/passage.md`
+is made from it.
 """
 
 from __future__ import annotations
@@ -54,6 +55,17 @@ def _orders_noted(state: State) -> dict[Input, Step]:
         Input.ACKNOWLEDGE: _refuse(state, _NOTHING),
         Input.RESET: _refuse(state, _NOTHING),
         Input.RESET_EARLY: _refuse(state, _FIRE),
+        **_key_noted(state),
+    }
+
+
+def _key_noted(state: State) -> dict[Input, Step]:
+    return {
+        Input.KEY_FREE: _stay(state, Effect.MODE),
+        Input.KEY_END_FREE: _stay(state, Effect.MODE),
+        Input.KEY_LOCKED: _stay(state, Effect.LOCKDOWN_ENTERED),
+        Input.KEY_LOCKED_LEAVING: _stay(state, Effect.LOCKDOWN_ENTERED),
+        Input.KEY_RELEASE: _stay(state, Effect.LOCKDOWN_RELEASED),
     }
 
 
@@ -70,6 +82,11 @@ def _orders_at_rest(state: State) -> dict[Input, Step]:
         Input.ACKNOWLEDGE: _refuse(state, _NOTHING),
         Input.RESET: _refuse(state, _NOTHING),
         Input.RESET_EARLY: _refuse(state, _FIRE),
+        Input.KEY_FREE: Step(REST, (Effect.ALARMS_CLEARED, Effect.MODE), Timer.STOP),
+        Input.KEY_END_FREE: Step(REST, (Effect.MODE,), Timer.STOP),
+        Input.KEY_LOCKED: Step(REST, (Effect.LOCKDOWN_ENTERED,), Timer.STOP),
+        Input.KEY_LOCKED_LEAVING: Step(REST, (Effect.LOCKDOWN_ENTERED,), Timer.STOP),
+        Input.KEY_RELEASE: Step(REST, (Effect.LOCKDOWN_RELEASED,), Timer.STOP),
     }
 
 
@@ -210,6 +227,7 @@ _WRONG_WAY = _alarm(Effect.NOT_TAKEN, Effect.WRONG_WAY)
 _GRANTED: dict[Input, Step] = {
     **_orders_noted(State.GRANTED),
     Input.LOCKDOWN: Step(REST, (Effect.NOT_TAKEN, Effect.LOCKDOWN_ENTERED), Timer.STOP),
+    Input.KEY_LOCKED: Step(REST, (Effect.NOT_TAKEN, Effect.LOCKDOWN_ENTERED), Timer.STOP),
     Input.GRANT_ENTRY: _refuse(State.GRANTED, _BUSY),
     Input.GRANT_EXEMPT: _refuse(State.GRANTED, _BUSY),
     Input.GRANT_EXIT: _refuse(State.GRANTED, _BUSY),
@@ -369,6 +387,8 @@ _INTRUSION: dict[Input, Step] = {
 _LOCKED_OPEN: dict[Input, Step] = {
     **{each: _stay(State.LOCKED_OPEN) for each in Input},
     **_no_grant(State.LOCKED_OPEN, _FIRE),
+    **_key_noted(State.LOCKED_OPEN),
+    Input.FIRE_ON: _stay(State.LOCKED_OPEN, Effect.FIRE_ASSERTED),  # a further cause; the same again is none
     Input.LOCKDOWN: _refuse(State.LOCKED_OPEN, _FIRE),
     Input.LOCKDOWN_LEAVING: _refuse(State.LOCKED_OPEN, _FIRE),
     Input.FREE: _refuse(State.LOCKED_OPEN, _FIRE),
@@ -379,6 +399,9 @@ _LOCKED_OPEN: dict[Input, Step] = {
     Input.ENABLE: _stay(State.LOCKED_OPEN, Effect.MODE),
     Input.RESET: Step(REST, (Effect.FIRE_CLEARED,), Timer.STOP),
     Input.RESET_EARLY: _refuse(State.LOCKED_OPEN, _FIRE),
+    # The hard-wired line holds the lane open, unless it is shorted: whoever wants out is let out in any case.
+    Input.EXIT_APPROACH: _stay(State.LOCKED_OPEN, Effect.EGRESS, Effect.OPEN_OUT),
+    Input.BUTTON: _stay(State.LOCKED_OPEN, Effect.EGRESS, Effect.OPEN_OUT),
     # Who leaves in a fire counts: the number inside is what the fire brigade asks for.
     Input.PASSED: _stay(State.LOCKED_OPEN, Effect.COMPLETED),
     Input.PASSED_MORE: _stay(State.LOCKED_OPEN, Effect.COMPLETED),

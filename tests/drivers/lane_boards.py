@@ -225,6 +225,7 @@ class Board:
         self.inputs = [False] * self.COILS
         self.registers = [0, 0, 0, 0]
         self.moves: list[tuple[int, bool]] = []
+        self.ticks: list[int] = []
         self.answer: Callable[[bytes], bytes] = bytes
         """What becomes of each frame that the board sends; may raise."""
         self.stuck = False
@@ -257,6 +258,7 @@ class Board:
             self.inputs[self._feedback[coil]] = on
 
     def flash(self, coil: int, on: bool, ticks: int) -> None:
+        self.ticks.append(ticks)
         self.move(coil, on)
         self._timers[coil] = asyncio.get_running_loop().call_later(ticks * UNIT_MS / 1000, self.move, coil, not on)
 
@@ -279,7 +281,7 @@ class Board:
         )
         await server.serve_forever(background=True)
         self.server = server
-        port: int = server.transport.sockets[0].getsockname()[1]
+        port: int = server.transport.sockets[0].getsockname()[1]  # type: ignore[attr-defined]  # an asyncio.Server
         return port
 
     async def start_serial(self, path: str) -> None:
@@ -293,5 +295,5 @@ class Board:
         for timer in self._timers.values():
             timer.cancel()
         if self.server is not None:
-            await self.server.shutdown()
+            await self.server.shutdown()  # type: ignore[no-untyped-call]
             self.server = None

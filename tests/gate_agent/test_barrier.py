@@ -155,6 +155,85 @@ async def test_a_sensor_that_is_set_aside_is_an_event_and_a_flag(bench: Bench, b
     assert barrier.degraded == []
 
 
+async def test_a_fire_line_says_why_each_cause_once_until_the_reset(bench: Bench, barrier: Barrier) -> None:
+    for _ in range(3):
+        barrier.on_input(beam(LaneSignal.FIRE_OPEN, True))
+        barrier.on_input(beam(LaneSignal.FIRE_OPEN, False))
+    barrier.on_input(beam(LaneSignal.FIRE, True))
+    barrier.on_input(beam(LaneSignal.FIRE, False))
+    barrier.on_input(beam(LaneSignal.RESET, True))
+    barrier.on_input(beam(LaneSignal.FIRE_SHORT, True))
+    found = [(event.kind, event.data.get("cause")) for event in await events(bench)]
+    assert found == [
+        (Kind.FIRE_ASSERTED, "open"),
+        (Kind.FIRE_ASSERTED, "alarm"),
+        (Kind.FIRE_CLEARED, None),
+        (Kind.FIRE_ASSERTED, "short"),
+    ]
+
+
+async def test_the_key_works_by_itself_and_says_so_in_the_same_events(
+    bench: Bench, barrier: Barrier, kept: Kept
+) -> None:
+    barrier.on_input(beam(LaneSignal.KEY_LOCKED, True))
+    assert barrier.state is State.LOCKED_DOWN
+    barrier.on_input(beam(LaneSignal.KEY_LOCKED, False))
+    bench.timers.advance(0.3)
+    barrier.on_input(beam(LaneSignal.KEY_FREE, True))
+    barrier.on_input(beam(LaneSignal.KEY_FREE, False))
+    bench.timers.advance(0.3)
+    found = [(event.kind, {**event.data}) for event in await events(bench)]
+    plain = {"lane": "hall-in", "dir": "in", "cause": "key"}
+    assert found == [
+        (Kind.LOCKDOWN_ENTERED, {**plain, "level": 9}),
+        (Kind.LOCKDOWN_RELEASED, plain),
+        (Kind.DOOR_MODE, {**plain, "mode": "free"}),
+        (Kind.DOOR_MODE, {**plain, "mode": "secured"}),
+    ]
+    assert all(orders == Orders() for orders in kept.saved), "the position is the memory"
+
+
+async def test_a_lockdown_that_the_key_ended_stays_ended_after_a_restart(
+    bench: Bench, barrier: Barrier, kept: Kept
+) -> None:
+    await barrier.order(Verb.LOCKDOWN, level=2)
+    barrier.on_input(beam(LaneSignal.KEY_FREE, True))
+    await bench.services.background.finish(5)
+    assert kept.saved == [Orders(lockdown=2), Orders()]
+    assert (barrier.state, barrier.orders) == (State.FREE, Orders(free=True))
+
+
+async def test_an_order_under_the_key_keeps_what_was_ordered_and_not_what_the_key_says(
+    barrier: Barrier, kept: Kept
+) -> None:
+    barrier.on_input(beam(LaneSignal.KEY_LOCKED, True))
+    assert await barrier.order(Verb.RELEASE) is Refusal.LOCKDOWN
+    assert await barrier.order(Verb.DISABLE) is None
+    assert kept.saved == [Orders(disabled=True)]
+
+
+@pytest.mark.parametrize(
+    ("signal", "begins", "ends"),
+    [
+        (LaneSignal.TAMPER, Kind.ALARM_TAMPER, Kind.ALARM_TAMPER_CLEARED),
+        (LaneSignal.MAINS_FAIL, Kind.POWER_MAINS_LOST, Kind.POWER_MAINS_RESTORED),
+        (LaneSignal.BATTERY_LOW, Kind.POWER_BATTERY_LOW, Kind.POWER_BATTERY_RESTORED),
+    ],
+)
+async def test_how_the_hardware_fares_is_an_event_and_a_flag_and_opens_nothing(
+    bench: Bench, barrier: Barrier, signal: LaneSignal, begins: Kind, ends: Kind
+) -> None:
+    barrier.on_input(beam(signal, True))
+    assert (barrier.degraded, barrier.state) == ([str(signal)], State.SECURED)
+    assert barrier.may(Direction.IN) is None
+    barrier.on_input(beam(signal, False))
+    bench.timers.advance(1.1)
+    assert barrier.degraded == []
+    found = [(event.kind, {**event.data}) for event in await events(bench)]
+    assert found == [(begins, {"lane": "hall-in"}), (ends, {"lane": "hall-in"})]
+    assert bench.hardware.pulses == []
+
+
 async def test_held_is_cleared_once_though_warned_and_alarmed(bench: Bench, barrier: Barrier) -> None:
     barrier.on_input(beam(LaneSignal.BUTTON, True))
     barrier.on_input(beam(LaneSignal.BEAM_B, True))
@@ -194,9 +273,9 @@ async def test_what_was_in_force_before_a_restart_is_in_force_after(bench: Bench
 
 async def test_every_effect_that_is_an_event_has_a_name_and_every_alarm_its_end() -> None:
     from gate_agent import barrier as module
-    from gate_agent.passage import Effect
+    from gate_agent.passage import HOUSING, Effect
 
     silent = {Effect.OPEN, Effect.OPEN_OUT, Effect.ALARMS_CLEARED}
     assert set(module._EVENT) == set(Effect) - silent
     alarms = {effect for effect in Effect if module._EVENT.get(effect, Kind.GATE_BOOT).startswith("alarm.")}
-    assert set(module._CLEARED) == alarms
+    assert set(module._CLEARED) == alarms - HOUSING

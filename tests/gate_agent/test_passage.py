@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from gate_agent.passage import PASSAGE, RESTING, TABLE, Effect, Input, Orders, Refusal, State, Step, Timer, step
-from gate_agent.passage.states import GRANTS, ORDERS
+from gate_agent.passage import PASSAGE, RESTING, TABLE, Effect, Input, Key, Orders, Refusal, State, Step, Timer, step
+from gate_agent.passage.states import GRANTS, KEYS, ORDERS
 from policy.reasons import Reason
 from protocol.status import LaneState
 
@@ -66,10 +66,12 @@ def test_in_a_fire_nothing_that_bars_or_opens_is_taken(given: Input) -> None:
 
 
 @pytest.mark.parametrize(("state", "given"), EVERY)
-def test_no_row_of_a_fire_moves_a_relay(state: State, given: Input) -> None:
+def test_in_a_fire_a_relay_moves_only_for_somebody_who_wants_out(state: State, given: Input) -> None:
     found = step(state, given)
     if State.LOCKED_OPEN in {state, found.next}:
-        assert not {Effect.OPEN, Effect.OPEN_OUT} & set(found.effects)
+        assert Effect.OPEN not in found.effects
+        if Effect.OPEN_OUT in found.effects:
+            assert given in {Input.BUTTON, Input.EXIT_APPROACH}
 
 
 @pytest.mark.parametrize(("state", "given"), EVERY)
@@ -101,14 +103,51 @@ def test_nothing_but_its_release_fire_or_a_stronger_bar_leaves_a_lockdown_at_res
             State.LOCKED_DOWN,
             State.OUT_OF_SERVICE,
         }
+    if given in KEYS - {Input.KEY_RELEASE}:
+        assert found.next is None, "a row to rest rests in the lockdown again, since the key does not end it"
     assert step(State.LOCKED_DOWN, Input.GRANT_ENTRY).refuse is Refusal.LOCKDOWN
     assert step(State.LOCKED_DOWN, Input.FREE).refuse is Refusal.LOCKDOWN
 
 
-@pytest.mark.parametrize("state", sorted(RESTING | {State.INTRUSION, State.BOOT, State.PASSING, State.HELD}))
+SAME = {
+    Input.KEY_FREE: Input.FREE,
+    Input.KEY_END_FREE: Input.END_FREE,
+    Input.KEY_LOCKED: Input.LOCKDOWN,
+    Input.KEY_LOCKED_LEAVING: Input.LOCKDOWN_LEAVING,
+    Input.KEY_RELEASE: Input.RELEASE,
+}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("given", sorted(KEYS))
+def test_the_key_does_what_the_same_order_does_and_no_state_refuses_it(state: State, given: Input) -> None:
+    found, order = step(state, given), step(state, SAME[given])
+    assert found.refuse is None
+    assert not {Effect.OPEN, Effect.OPEN_OUT} & set(found.effects), "what is free opens for who comes"
+    if order.refuse is None:
+        assert found == order
+    else:
+        assert found.next in {None, state}
+
+
+@pytest.mark.parametrize("given", sorted(KEYS))
+def test_no_position_of_the_key_ends_a_fire(given: Input) -> None:
+    assert step(State.LOCKED_OPEN, given).next is State.LOCKED_OPEN
+
+
+@pytest.mark.parametrize("key", Key)
+def test_fire_and_out_of_service_stand_above_the_key_and_a_lockdown_above_its_free(key: Key) -> None:
+    assert Orders(fire=True, lockdown=2).with_key(key).rest() is State.LOCKED_OPEN
+    assert Orders(disabled=True).with_key(key).rest() is State.OUT_OF_SERVICE
+    assert Orders(lockdown=2).with_key(key).rest() is State.LOCKED_DOWN
+    at_rest = {Key.NORMAL: State.SECURED, Key.FREE: State.FREE, Key.LOCKED: State.LOCKED_DOWN}
+    assert Orders().with_key(key).rest() is at_rest[key]
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.GRANTED, State.FREE}))
 @pytest.mark.parametrize("given", [Input.BUTTON, Input.EXIT_APPROACH])
 def test_whoever_wants_out_is_let_out_from_every_state(state: State, given: Input) -> None:
-    if given is Input.EXIT_APPROACH and state in {State.PASSING, State.HELD}:
+    if given is Input.EXIT_APPROACH and state in {State.PASSING, State.HELD, State.EGRESS}:
         return  # the lane is open, or blocked by somebody; who waits is let out when it rests
     assert Effect.OPEN_OUT in step(state, given).effects
 

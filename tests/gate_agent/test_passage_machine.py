@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -12,12 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from drivers.ports import Direction, LaneSignal
 from gate_agent.passage import (
+    MAX_LEVEL,
     PASSAGE,
     RESTING,
     Credit,
     Effect,
     Egress,
     Happening,
+    Key,
     LaneType,
     Orders,
     Passage,
@@ -27,7 +29,7 @@ from gate_agent.passage import (
     State,
     Verb,
 )
-from gate_agent.passage.conditioning import CHATTER_EDGES, Fault
+from gate_agent.passage.conditioning import CHATTER_EDGES, FIRE_LINES, Fault
 from gate_agent.passage.sensors import REQUIRED
 
 IN, OUT = Direction.IN, Direction.OUT
@@ -551,6 +553,207 @@ def test_fire_is_believed_however_much_it_chatters() -> None:
     assert rig.state is State.LOCKED_OPEN
 
 
+# The supervised fire line.
+
+
+@pytest.mark.parametrize(
+    ("signal", "cause"),
+    [
+        (LaneSignal.FIRE, "alarm"),
+        (LaneSignal.FIRE_OPEN, "open"),
+        (LaneSignal.FIRE_SHORT, "short"),
+        (LaneSignal.VENDOR_EMERGENCY, "vendor"),
+    ],
+)
+@pytest.mark.parametrize("kind", LaneType)
+def test_a_fault_of_the_fire_line_counts_as_fire_until_the_reset(
+    kind: LaneType, signal: LaneSignal, cause: str
+) -> None:
+    rig = Rig.booted(Settings(type=kind))
+    rig.set(signal, True)
+    assert rig.state is State.LOCKED_OPEN
+    assert rig.of(Effect.FIRE_ASSERTED) == [Happening(Effect.FIRE_ASSERTED, IN, None, cause)]
+    assert rig.order(Verb.RESET) is Refusal.FIRE_ACTIVE
+    rig.set(signal, False)
+    rig.wait(60)
+    assert rig.now() is State.LOCKED_OPEN, "a mended line ends nothing by itself"
+    rig.set(LaneSignal.RESET, True)
+    assert rig.now() is State.SECURED
+
+
+def test_a_line_that_is_cut_while_in_alarm_is_reset_when_neither_stands() -> None:
+    rig = Rig.booted()
+    for signal in (LaneSignal.FIRE, LaneSignal.FIRE_OPEN):
+        rig.set(signal, True)
+    rig.set(LaneSignal.FIRE, False)
+    assert rig.order(Verb.RESET) is Refusal.FIRE_ACTIVE
+    rig.set(LaneSignal.FIRE_OPEN, False)
+    assert rig.order(Verb.RESET) is None
+
+
+def test_whoever_wants_out_is_let_out_though_a_shorted_line_opens_nothing() -> None:
+    rig = Rig.booted(Settings(egress=Egress.CLOSED))
+    rig.set(LaneSignal.FIRE_SHORT, True)
+    rig.set(LaneSignal.BUTTON, True)
+    assert rig.of(Effect.OPEN_OUT) == [Happening(Effect.OPEN_OUT, OUT, None, "button")]
+    assert rig.state is State.LOCKED_OPEN
+
+
+# The key switch.
+
+
+def turn(rig: Rig, key: Key) -> None:
+    """As a switch does: the old contact opens, the new one closes."""
+    rig.set(LaneSignal.KEY_FREE, key is Key.FREE)
+    rig.set(LaneSignal.KEY_LOCKED, key is Key.LOCKED)
+    rig.wait(0.3)
+
+
+def test_the_key_frees_locks_and_gives_the_lane_back() -> None:
+    rig = Rig.booted()
+    for key, state in (
+        (Key.FREE, State.FREE),
+        (Key.NORMAL, State.SECURED),
+        (Key.LOCKED, State.LOCKED_DOWN),
+        (Key.NORMAL, State.SECURED),
+    ):
+        turn(rig, key)
+        assert rig.state is state
+    assert {each.cause for each in rig.seen if isinstance(each, Happening)} == {"key"}
+    assert rig.effects == [
+        Effect.MODE,
+        Effect.MODE,
+        Effect.LOCKDOWN_ENTERED,
+        Effect.LOCKDOWN_RELEASED,
+    ]
+
+
+def test_under_the_key_at_locked_entry_is_barred_and_everybody_gets_out() -> None:
+    rig = Rig.booted()
+    turn(rig, Key.LOCKED)
+    assert rig.passage.orders.lockdown == MAX_LEVEL
+    assert rig.grant() is Refusal.LOCKDOWN
+    assert rig.order(Verb.FREE) is Refusal.LOCKDOWN
+    assert rig.order(Verb.RELEASE) is Refusal.LOCKDOWN
+    rig.walk(OUT)
+    assert rig.of(Effect.COMPLETED) == [Happening(Effect.COMPLETED, OUT, None, "egress")]
+
+
+def test_turning_through_free_ends_any_lockdown_and_back_from_locked_ends_the_keys_own() -> None:
+    rig = Rig.booted()
+    rig.order(Verb.LOCKDOWN, 3)
+    turn(rig, Key.LOCKED)
+    turn(rig, Key.NORMAL)
+    assert rig.passage.orders == Orders(lockdown=3), "ordered by somebody else, and still in force"
+    turn(rig, Key.FREE)
+    turn(rig, Key.NORMAL)
+    assert (rig.state, rig.passage.orders) == (State.SECURED, Orders())
+
+
+def test_a_lockdown_ordered_while_the_key_is_at_free_counts_until_the_key_is_turned_anew() -> None:
+    rig = Rig.booted()
+    turn(rig, Key.FREE)
+    assert rig.order(Verb.LOCKDOWN, 2) is None
+    assert rig.state is State.LOCKED_DOWN
+    turn(rig, Key.NORMAL)
+    turn(rig, Key.FREE)
+    assert rig.now() is State.FREE
+
+
+def test_a_position_found_at_start_counts_and_ends_no_lockdown() -> None:
+    rig = Rig(Passage(Settings(), Orders(lockdown=2)))
+    rig.set(LaneSignal.KEY_FREE, True)
+    for signal in REQUIRED[LaneType.SPEED_GATE]:
+        rig.set(signal, False)
+    assert rig.state is State.LOCKED_DOWN
+    rig = Rig(Passage(Settings()))
+    rig.set(LaneSignal.KEY_LOCKED, True)
+    for signal in REQUIRED[LaneType.SPEED_GATE]:
+        rig.set(signal, False)
+    assert (rig.now(), rig.grant()) == (State.LOCKED_DOWN, Refusal.LOCKDOWN)
+
+
+def test_the_key_takes_back_a_grant_that_waits_and_lets_a_walker_finish() -> None:
+    rig = Rig.booted()
+    rig.grant()
+    turn(rig, Key.LOCKED)
+    assert (rig.effects[-2:], rig.state) == ([Effect.NOT_TAKEN, Effect.LOCKDOWN_ENTERED], State.LOCKED_DOWN)
+    rig = Rig.booted(Settings(max_credits=2))
+    rig.grant("a1")
+    rig.grant("a2")
+    rig.set(A, True)
+    turn(rig, Key.LOCKED)
+    assert [each.attempt for each in rig.of(Effect.NOT_TAKEN)] == ["a2"]
+    rig.set(A, False)
+    rig.walk()
+    assert [each.attempt for each in rig.of(Effect.COMPLETED)] == ["a1"]
+    assert rig.state is State.LOCKED_DOWN
+
+
+def test_fire_stays_above_the_key_which_counts_after_the_reset() -> None:
+    rig = Rig.booted()
+    rig.set(LaneSignal.FIRE, True)
+    turn(rig, Key.LOCKED)
+    assert rig.state is State.LOCKED_OPEN
+    rig.set(LaneSignal.FIRE, False)
+    rig.set(LaneSignal.RESET, True)
+    assert rig.now() is State.LOCKED_DOWN
+
+
+def test_a_lane_out_of_service_stays_so_whatever_the_key_says() -> None:
+    rig = Rig.booted(orders=Orders(disabled=True))
+    turn(rig, Key.FREE)
+    assert rig.state is State.OUT_OF_SERVICE
+    rig.order(Verb.ENABLE)
+    assert rig.now() is State.FREE
+
+
+def test_both_contacts_of_the_key_at_once_open_nothing() -> None:
+    rig = Rig.booted()
+    rig.set(LaneSignal.KEY_LOCKED, True)
+    rig.set(LaneSignal.KEY_FREE, True)
+    assert rig.state is State.LOCKED_DOWN
+    rig = Rig.booted()
+    rig.set(LaneSignal.KEY_FREE, True)
+    rig.set(LaneSignal.KEY_LOCKED, True)
+    assert rig.state is State.LOCKED_DOWN
+
+
+def test_a_chattering_contact_of_the_key_frees_nothing_and_still_locks() -> None:
+    for signal, state in ((LaneSignal.KEY_FREE, State.SECURED), (LaneSignal.KEY_LOCKED, State.LOCKED_DOWN)):
+        rig = Rig.booted()
+        for _ in range(CHATTER_EDGES):
+            rig.set(signal, False)
+            rig.set(signal, True)
+            rig.wait(0.01)
+        assert rig.state is state
+
+
+# How the hardware fares.
+
+
+def test_a_tampered_housing_on_a_dying_battery_opens_and_bars_nothing() -> None:
+    rig = Rig.booted()
+    for signal in (LaneSignal.TAMPER, LaneSignal.MAINS_FAIL, LaneSignal.BATTERY_LOW):
+        rig.set(signal, True)
+    assert (rig.state, rig.effects) == (State.SECURED, [Effect.TAMPER, Effect.MAINS_LOST, Effect.BATTERY_LOW])
+    assert rig.passage.housing == [LaneSignal.BATTERY_LOW, LaneSignal.MAINS_FAIL, LaneSignal.TAMPER]
+    rig.grant()
+    rig.walk()
+    assert rig.effects[-1] is Effect.COMPLETED
+
+
+def test_mains_that_flickers_is_one_failure() -> None:
+    rig = Rig.booted()
+    for _ in range(100):
+        rig.set(LaneSignal.MAINS_FAIL, True)
+        rig.set(LaneSignal.MAINS_FAIL, False)
+        rig.wait(0.02)
+    assert rig.effects == [Effect.MAINS_LOST]
+    rig.wait(1)
+    assert rig.effects == [Effect.MAINS_LOST, Effect.MAINS_RESTORED]
+
+
 # The other lane types.
 
 
@@ -681,10 +884,24 @@ class AnyLane(RuleBasedStateMachine):
 
     @rule(signal=st.sampled_from(LaneSignal), active=st.booleans())
     def input(self, signal: LaneSignal, active: bool) -> None:
-        if signal in {LaneSignal.FIRE, LaneSignal.VENDOR_EMERGENCY} and active:
+        if signal in FIRE_LINES and active:
             self.fire_line = True
+        before = self.rig.passage.kept
         self.rig.set(signal, active)
+        if signal not in {*FIRE_LINES, LaneSignal.RESET, LaneSignal.KEY_FREE, LaneSignal.KEY_LOCKED}:
+            # No other input orders anything; a key's contact that was thought closed may open by itself later.
+            assert replace(self.rig.passage.kept, lockdown=0) == replace(before, lockdown=0)
         self.look()
+
+    @rule(key=st.sampled_from(Key))
+    def turn(self, key: Key) -> None:
+        before = self.rig.passage.kept
+        turn(self.rig, key)
+        self.look()
+        assert self.rig.passage.key is key or self.rig.passage.faults
+        after = self.rig.passage.kept
+        assert (after.fire, after.disabled, after.free) == (before.fire, before.disabled, before.free)
+        assert after.lockdown in {before.lockdown, 0}
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.1, 0.3, 1.0, 6.0, 45.0, 130.0]))
     def wait(self, seconds: float) -> None:
@@ -740,6 +957,13 @@ class AnyLane(RuleBasedStateMachine):
     def fire_is_open_until_it_is_reset(self) -> None:
         if hasattr(self, "rig") and self.rig.passage.orders.fire:
             assert self.rig.state is State.LOCKED_OPEN
+
+    @invariant()
+    def the_key_is_in_force(self) -> None:
+        if hasattr(self, "rig"):
+            passage = self.rig.passage
+            assert passage.key is not Key.LOCKED or passage.orders.lockdown == MAX_LEVEL
+            assert passage.key is not Key.FREE or passage.orders.free
 
     @invariant()
     def rest_is_where_the_orders_say(self) -> None:
