@@ -6,16 +6,39 @@ Cross references are checked here too: a lane names devices that exist, one lane
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
-from drivers.ports import BleRole, Carrier, Direction
+from drivers.lane.wiring import (
+    Bias,
+    BitInput,
+    Bits,
+    ChangeOver,
+    CoilOutput,
+    FireRegister,
+    FireState,
+    Flash,
+    FlashStyle,
+    GpioInput,
+    GpioOutput,
+    GpioWiring,
+    ModbusWiring,
+    SerialPlace,
+    TcpPlace,
+    Wiring,
+    Words,
+    wired,
+)
+from drivers.ports import BleRole, Carrier, Direction, LaneSignal
 from drivers.signal.sound import PLAYERS, REPEAT_S
 from drivers.signal.speech import LANGUAGES
 from drivers.signal.text import BAUDS, COMMAND_SETS, ENCODINGS
 from gate_agent import passage, timekeeping
 from gate_agent.passage import Egress, LaneType
+from gate_agent.passage.sensors import REQUIRED
 from gate_agent.proximity import Threshold
 from protocol import toml, topics
 from protocol.toml import ConfigError, Expected, Table
@@ -67,6 +90,8 @@ class Device:
     name: str
     driver: str
     options: Mapping[str, str]
+    wiring: Wiring | None = None
+    """Of lane hardware that has lines, coils and inputs of its own (drivers.lane.wiring)."""
 
     @property
     def id(self) -> str:
@@ -296,11 +321,206 @@ def _text_display(table: Table) -> dict[str, str]:
     }
 
 
+# Wiring of lane hardware.
+
+_FIRE_SIGNALS = frozenset({LaneSignal.FIRE, LaneSignal.FIRE_OPEN, LaneSignal.FIRE_SHORT})
+MAX_LINE_NUMBER = 1023
+"""GPIO lines of one chip; the largest in use have some hundreds."""
+MAX_ADDRESS = 65_535
+
+P = TypeVar("P")
+N = TypeVar("N", bound=StrEnum)
+
+
+def _placed(table: Table, names: type[N], place: Callable[[Table, str], P]) -> dict[N, P]:
+    found: dict[N, P] = {}
+    for each in names:
+        if table.has(each.value):
+            found[each] = place(table, each.value)
+        else:
+            table.optional_table(each.value)  # asked for, so that a key that is none lists all there are
+    table.done()
+    return found
+
+
+def _inputs(table: Table, place: Callable[[Table, str], P]) -> dict[LaneSignal, P]:
+    """[device.lane.NAME.inputs]: one key per input that is wired."""
+    return _placed(table.optional_table("inputs"), LaneSignal, place)
+
+
+def _outputs(table: Table, place: Callable[[Table, str], P]) -> dict[Direction, P]:
+    """[device.lane.NAME.outputs]: one relay for both ways, or one each."""
+    found = _placed(table.table("outputs"), Direction, place)
+    if not found:
+        raise table.error("outputs", "릴레이가 하나는 있어야 합니다(in, out)", "a relay (in, out) is expected")
+    return found
+
+
+def _change_over(table: Table, place: Callable[[Table, str], P]) -> ChangeOver[P]:
+    return ChangeOver(place(table, "nc"), place(table, "no"))
+
+
+def _one_fire_line(table: Table, inputs: Collection[LaneSignal], supervised: object) -> None:
+    both = sorted(_FIRE_SIGNALS & set(inputs))
+    if supervised is not None and both:
+        raise table.error(
+            f"inputs.{both[0]}",
+            "fire_line이 있으면 이 입력은 따로 둘 수 없습니다",
+            "no such input is expected beside fire_line",
+        )
+
+
+def _once(table: Table, used: Iterable[tuple[str, object]]) -> None:
+    """Nothing carries two meanings. `used`: (key, place)."""
+    first: dict[object, str] = {}
+    for key, place in used:
+        before = first.setdefault(place, key)
+        if before != key:
+            raise table.error(
+                key, f"{before}와 같은 곳에 물릴 수 없습니다", f"a place that {before} does not use is expected"
+            )
+
+
+def _gpio_input(table: Table, name: str) -> GpioInput:
+    """`beam_a = 5` or a table."""
+    if table.is_whole(name):
+        return GpioInput(table.whole(name, 0, MAX_LINE_NUMBER))
+    each = table.table(name)
+    found = GpioInput(
+        line=each.whole("line", 0, MAX_LINE_NUMBER),
+        active_low=each.flag("active_low", default=False),
+        bias=Bias(each.choice("bias", list(Bias), Bias.AS_IS)),
+        debounce_us=each.whole("debounce_us", 0, 100_000, 0),
+    )
+    each.done()
+    return found
+
+
+def _gpio_output(table: Table, name: str) -> GpioOutput:
+    if table.is_whole(name):
+        return GpioOutput(table.whole(name, 0, MAX_LINE_NUMBER))
+    each = table.table(name)
+    found = GpioOutput(each.whole("line", 0, MAX_LINE_NUMBER), each.choice("rest", ("low", "high"), "low") == "high")
+    each.done()
+    return found
+
+
+def _gpio(table: Table) -> GpioWiring:
+    chip = table.text("chip")
+    inputs, outputs = _inputs(table, _gpio_input), _outputs(table, _gpio_output)
+    line: ChangeOver[GpioInput] | None = None
+    used: list[tuple[str, object]] = [(f"inputs.{name}", each.line) for name, each in inputs.items()]
+    if table.has("fire_line"):
+        supervised = table.table("fire_line")
+        line = _change_over(supervised, _gpio_input)
+        supervised.done()
+        used += [("fire_line.nc", line.nc.line), ("fire_line.no", line.no.line)]
+    _one_fire_line(table, inputs, line)
+    _once(table, [*used, *((f"outputs.{name}", each.line) for name, each in outputs.items())])
+    return GpioWiring(chip, inputs, outputs, line)
+
+
+def _bit(table: Table, name: str) -> BitInput:
+    """`beam_a = 0` is a discrete input; a table may name a coil."""
+    if table.is_whole(name):
+        return BitInput(table.whole(name, 0, MAX_ADDRESS))
+    each = table.table(name)
+    kind = Bits.COIL if each.has(Bits.COIL) else Bits.DISCRETE
+    found = BitInput(each.whole(kind, 0, MAX_ADDRESS), kind, each.flag("active_low", default=False))
+    each.done()
+    return found
+
+
+def _coil(table: Table, name: str) -> CoilOutput:
+    if table.is_whole(name):
+        return CoilOutput(table.whole(name, 0, MAX_ADDRESS))
+    each = table.table(name)
+    found = CoilOutput(each.whole("coil", 0, MAX_ADDRESS), each.choice("rest", ("off", "on"), "off") == "on")
+    each.done()
+    return found
+
+
+def _fire_register(table: Table) -> FireRegister:
+    def band(name: str) -> tuple[int, int]:
+        low = table.whole(f"{name}_from", 0, MAX_ADDRESS)
+        return low, table.whole(f"{name}_to", low, MAX_ADDRESS)
+
+    normal, alarm = band("normal"), band("alarm")
+    if normal[0] <= alarm[1] and alarm[0] <= normal[1]:
+        raise table.error(
+            "alarm_from", "normal과 겹치지 않아야 합니다", "a band that does not overlap normal is expected"
+        )
+    return FireRegister(
+        address=table.whole("register", 0, MAX_ADDRESS),
+        normal=normal,
+        alarm=alarm,
+        table=Words(table.choice("table", list(Words), Words.INPUT)),
+        below=FireState(table.choice("below", (FireState.SHORT, FireState.OPEN), FireState.SHORT)),
+    )
+
+
+def _modbus_place(table: Table) -> TcpPlace | SerialPlace:
+    if table.has("host"):
+        return TcpPlace(table.text("host"), table.whole("port", 1, 65_535, 502))
+    if not table.has("serial"):
+        raise table.error("host", "host나 serial 중 하나가 있어야 합니다", "host or serial is expected")
+    return SerialPlace(
+        path=table.text("serial"),
+        baud=table.whole("baud", 1200, 1_000_000, 9600),
+        parity=table.choice("parity", ("N", "E", "O"), "N"),
+        stop_bits=table.whole("stop_bits", 1, 2, 1),
+    )
+
+
+def _flash(table: Table, *, some_rest_on: bool) -> Flash:
+    """Many relay boards take the time in function 05 at 0x0200 and 0x0400; those that take it in registers agree on nothing."""
+    style = FlashStyle(table.choice("style", list(FlashStyle), FlashStyle.COIL))
+    usual = style is FlashStyle.COIL
+    on = table.whole("on", 0, MAX_ADDRESS, 0x0200 if usual else None)
+    off = table.whole("off", 0, MAX_ADDRESS, 0x0400 if usual else None) if some_rest_on or table.has("off") else 0x0400
+    found = Flash(style, on, off, table.whole("unit_ms", 1, 1000, 100))
+    table.done()
+    return found
+
+
+def _modbus(table: Table) -> ModbusWiring:
+    inputs, outputs = _inputs(table, _bit), _outputs(table, _coil)
+    line: ChangeOver[BitInput] | FireRegister | None = None
+    used: list[tuple[str, object]] = [(f"inputs.{name}", (each.table, each.address)) for name, each in inputs.items()]
+    if table.has("fire_line"):
+        supervised = table.table("fire_line")
+        if supervised.has("register"):
+            line = _fire_register(supervised)
+        else:
+            line = _change_over(supervised, _bit)
+            used += [
+                (f"fire_line.{name}", (each.table, each.address)) for name, each in (("nc", line.nc), ("no", line.no))
+            ]
+        supervised.done()
+    _one_fire_line(table, inputs, line)
+    _once(table, used)
+    _once(table, [(f"outputs.{name}", each.coil) for name, each in outputs.items()])
+    poll_ms = table.whole("poll_ms", 5, 1000, 20)
+    return ModbusWiring(
+        place=_modbus_place(table),
+        inputs=inputs,
+        outputs=outputs,
+        fire_line=line,
+        unit=table.whole("unit", 1, 255, 1),
+        poll_s=poll_ms / 1000,
+        unseen_s=table.whole("unseen_ms", max(100, 2 * poll_ms), 5000, max(500, 2 * poll_ms)) / 1000,
+        flash=_flash(table.optional_table("flash"), some_rest_on=any(each.rest_on for each in outputs.values())),
+    )
+
+
+_WIRED: Mapping[str, Callable[[Table], Wiring]] = {"gpio": _gpio, "modbus": _modbus}
+"""Driver of lane hardware -> its wiring, in place of options."""
+
 _DRIVERS: Mapping[str, Mapping[str, _Options]] = {
     "camera": {"opencv": _source},
     "nfc": {"nfcpy": _nfc("nfcpy"), "pcsc": _nfc("pcsc")},
     "ble": {"bluez": _bluez, "bumble": _bumble},
-    "lane": {"simulated": _socket},
+    "lane": {"simulated": _socket, "gpio": _text(), "modbus": _text()},
     "signal": {"simulated": _socket, "log": _text(), "panel": _panel},
     "factor": {"callback": _socket, "contact": _socket},
 }
@@ -313,7 +533,8 @@ def _devices(root: Table) -> dict[str, Device]:
     for kind, drivers in _DRIVERS.items():
         for name, table in kinds.tables(kind).items():
             driver = table.choice("driver", tuple(drivers))
-            device = Device(kind, name, driver, drivers[driver](table))
+            wiring = _WIRED[driver](table) if kind == "lane" and driver in _WIRED else None
+            device = Device(kind, name, driver, drivers[driver](table), wiring)
             table.done()
             found[device.id] = device
     kinds.done()
@@ -467,6 +688,23 @@ def _unshared(file: Path, tables: Iterable[Sequence[Lane]]) -> None:
                 )
 
 
+def _enough_inputs(file: Path, barriers: Iterable[Barrier], devices: Mapping[str, Device]) -> None:
+    """What stands in a lane says which inputs its hardware has to have."""
+    for barrier in barriers:
+        wiring = devices[f"lane.{barrier.hardware}"].wiring
+        missing = () if wiring is None else sorted(REQUIRED[barrier.passage.type] - wired(wiring))
+        if missing:
+            listed = ", ".join(missing)
+            raise ConfigError(
+                file,
+                f"device.lane.{barrier.hardware}.inputs",
+                Expected(
+                    f"{barrier.passage.type} 통로에는 이 입력도 있어야 합니다: {listed}",
+                    f"these inputs too are expected for a {barrier.passage.type}: {listed}",
+                ),
+            )
+
+
 def _request(table: Table) -> Request:
     elements = table.strings("elements", {name: name for name in ATTRIBUTES})
     if sorted(elements.values()) != sorted(ATTRIBUTES):
@@ -571,6 +809,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
     sides = [_lanes(table, devices) for table in lane_tables]
     _unshared(path, sides)
     lanes = tuple(lane for each in sides for lane in each)
+    _enough_inputs(path, [each[0].barrier for each in sides], devices)
 
     limits_table = root.optional_table("limits")
     limits = Limits(

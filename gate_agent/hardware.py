@@ -13,7 +13,7 @@ from typing import Any
 from drivers.ble import BleDriver, BleSettings, open_ble
 from drivers.camera import CameraSettings, Region, open_camera
 from drivers.factor import open_factor
-from drivers.lane import open_lane
+from drivers.lane import open_lane, open_wired
 from drivers.nfc import open_reader
 from drivers.ports import BleRole
 from drivers.signal import PanelSettings, SoundSettings, TextSettings, open_panel, open_signal
@@ -68,6 +68,8 @@ def _lane(config: GateConfig, device: Device, clock: Clock) -> Startable:
     """Which inputs the hardware has to know follows from what stands in the lane; a device no lane names has none."""
     types = [each.passage.type for each in config.barriers if each.hardware == device.name]
     required = REQUIRED[types[0]] if types else frozenset()
+    if device.wiring is not None:
+        return open_wired(device.wiring, clock=clock, required=required)
     return open_lane(driver=device.driver, path=device.options["path"], clock=clock, required=required)
 
 

@@ -96,10 +96,10 @@ async def site(store: Store) -> AsyncIterator[Site]:
 def messages(journal: Any) -> list[tuple[str, bytes]]:
     evt, gate = topics.event("hq", "gate-1"), "gate-1"
     records = [
+        *(journal.write(1, kind=kind)[0] for kind in Kind),  # more than the page shows; what follows is the newest
         *journal.write(1, attempt="a1", lat_ms={"ours": 4.25}),
         *journal.write(1, kind=Kind.ACCESS_DENIED, lane="l2", reason="revoked", carrier="nfc"),
         *journal.write(1, kind=Kind.ACCESS_UNREADABLE, count=12),
-        *(journal.write(1, kind=kind)[0] for kind in Kind),
     ]
     lanes = tuple(LaneStatus(f"l{n}", "in", state) for n, state in enumerate(LaneState, 1))
     return [

@@ -9,7 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from drivers.ports import Carrier, Direction, DriverError
+from drivers.lane.wiring import (
+    Bias,
+    BitInput,
+    Bits,
+    ChangeOver,
+    CoilOutput,
+    FireRegister,
+    Flash,
+    FlashStyle,
+    GpioInput,
+    GpioOutput,
+    GpioWiring,
+    ModbusWiring,
+    SerialPlace,
+    TcpPlace,
+    Wiring,
+)
+from drivers.ports import Carrier, Direction, DriverError, LaneSignal
 from gate_agent.config import Barrier, ConfigError, Lane, Limits, Times, load
 from gate_agent.hardware import open_device
 from gate_agent.passage import Egress, LaneType, Settings
@@ -319,11 +336,164 @@ def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
         "text",
         *(f"sound.{key}" for key in ("player", "device", "speech", "languages", "recordings", "repeat_s")),
         *(f"text.{key}" for key in ("device", "baud", "columns", "rows", "encoding", "commands")),
+        "chip",
+        "inputs",
+        "outputs",
+        "fire_line",
+        "host",
+        "serial",
+        "baud",
+        "parity",
+        "stop_bits",
+        "unit",
+        "poll_ms",
+        "unseen_ms",
+        "flash",
         "elements",
         "doc_type",
         "namespace",
     }
     assert {key for key in keys if f"`{key}`" not in text} == set()
+
+
+GPIO = """
+driver = "gpio"
+chip = "/dev/gpiochip0"
+[device.lane.hall.inputs]
+beam_a = 5
+beam_m = { line = 6, active_low = true, bias = "pull-up", debounce_us = 500 }
+beam_b = 7
+contact = 8
+relay_in = 9
+tamper = 10
+key_free = 13
+[device.lane.hall.fire_line]
+nc = 11
+no = { line = 12, bias = "pull-down" }
+[device.lane.hall.outputs]
+in = 20
+out = { line = 21, rest = "high" }
+"""
+MODBUS = """
+driver = "modbus"
+host = "192.0.2.10"
+unit = 7
+[device.lane.hall.inputs]
+beam_a = 0
+beam_m = { discrete = 1, active_low = true }
+beam_b = 2
+contact = 3
+relay_in = { coil = 8 }
+[device.lane.hall.fire_line]
+register = 4
+normal_from = 400
+normal_to = 600
+alarm_from = 150
+alarm_to = 300
+[device.lane.hall.outputs]
+in = 0
+out = { coil = 1, rest = "on" }
+"""
+OUTPUTS = "[device.lane.hall.outputs]"
+REGISTER = '[device.lane.hall.flash]\nstyle = "register"\n'
+PLAIN_LANE = """
+driver = "simulated"
+path = "hall.lane"
+"""
+
+
+def wiring_of(folder: Path, hardware: str) -> Wiring:
+    found = load(written(folder, BASE.replace(PLAIN_LANE, hardware)), {}).device("lane", "hall").wiring
+    assert found is not None
+    return found
+
+
+def test_a_lane_on_gpio_is_wired_as_written(folder: Path) -> None:
+    assert wiring_of(folder, GPIO) == GpioWiring(
+        "/dev/gpiochip0",
+        {
+            LaneSignal.BEAM_A: GpioInput(5),
+            LaneSignal.BEAM_M: GpioInput(6, active_low=True, bias=Bias.PULL_UP, debounce_us=500),
+            LaneSignal.BEAM_B: GpioInput(7),
+            LaneSignal.CONTACT: GpioInput(8),
+            LaneSignal.RELAY_IN: GpioInput(9),
+            LaneSignal.TAMPER: GpioInput(10),
+            LaneSignal.KEY_FREE: GpioInput(13),
+        },
+        {Direction.IN: GpioOutput(20), Direction.OUT: GpioOutput(21, rest_high=True)},
+        ChangeOver(GpioInput(11), GpioInput(12, bias=Bias.PULL_DOWN)),
+    )
+
+
+def test_a_lane_on_modbus_is_wired_as_written(folder: Path) -> None:
+    assert wiring_of(folder, MODBUS) == ModbusWiring(
+        TcpPlace("192.0.2.10"),
+        {
+            LaneSignal.BEAM_A: BitInput(0),
+            LaneSignal.BEAM_M: BitInput(1, active_low=True),
+            LaneSignal.BEAM_B: BitInput(2),
+            LaneSignal.CONTACT: BitInput(3),
+            LaneSignal.RELAY_IN: BitInput(8, Bits.COIL),
+        },
+        {Direction.IN: CoilOutput(0), Direction.OUT: CoilOutput(1, rest_on=True)},
+        FireRegister(4, normal=(400, 600), alarm=(150, 300)),
+        unit=7,
+    )
+
+
+def test_a_module_on_a_serial_line_with_its_times_in_registers(folder: Path) -> None:
+    serial = 'serial = "/dev/ttyUSB0"\nbaud = 19200\nparity = "E"\npoll_ms = 50\nunseen_ms = 1000'
+    flash = '[device.lane.hall.flash]\nstyle = "register"\non = 16\noff = 32\nunit_ms = 10\n'
+    found = wiring_of(folder, MODBUS.replace('host = "192.0.2.10"', serial) + flash)
+    assert isinstance(found, ModbusWiring)
+    assert found.place == SerialPlace("/dev/ttyUSB0", 19200, "E")
+    assert (found.poll_s, found.unseen_s) == (0.05, 1.0)
+    assert found.flash == Flash(FlashStyle.REGISTER, 16, 32, 10)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "old", "new", "key"),
+    [
+        (GPIO, 'chip = "/dev/gpiochip0"', "", "chip"),
+        (GPIO, "beam_a = 5", "beam_a = -1", "inputs.beam_a"),
+        (GPIO, "beam_a = 5", 'beam_a = "5"', "inputs.beam_a"),
+        (GPIO, "beam_a = 5", "beam_z = 5", "inputs.beam_z"),
+        (GPIO, "beam_a = 5", "beam_a = 7", "inputs.beam_b"),
+        (GPIO, "beam_a = 5", "beam_a = 11", "fire_line.nc"),
+        (GPIO, "beam_a = 5", "", "inputs"),
+        (GPIO, "beam_a = 5", "beam_a = 5\nfire = 30", "inputs.fire"),
+        (GPIO, '"pull-up"', '"up"', "inputs.beam_m.bias"),
+        (GPIO, "debounce_us = 500", "debounce = 500", "inputs.beam_m.debounce"),
+        (GPIO, "nc = 11", "", "fire_line.nc"),
+        (GPIO, "in = 20", "in = 5", "outputs.in"),
+        (GPIO, '"high"', '"on"', "outputs.out.rest"),
+        (GPIO, 'in = 20\nout = { line = 21, rest = "high" }', "", "outputs"),
+        (GPIO, "in = 20", "north = 20", "outputs.north"),
+        (MODBUS, 'host = "192.0.2.10"', "", "host"),
+        (MODBUS, "unit = 7", "unit = 300", "unit"),
+        (MODBUS, "unit = 7", 'serial = "/dev/ttyUSB0"', "serial"),
+        (MODBUS, "unit = 7", "poll_ms = 400\nunseen_ms = 500", "unseen_ms"),
+        (MODBUS, "beam_a = 0", "beam_a = 2", "inputs.beam_b"),
+        (MODBUS, "in = 0", "in = 1", "outputs.out"),
+        (MODBUS, "register = 4", "", "fire_line.nc"),
+        (MODBUS, "alarm_to = 300", "alarm_to = 450", "fire_line.alarm_from"),
+        (MODBUS, "normal_to = 600", "normal_to = 300", "fire_line.normal_to"),
+        (MODBUS, OUTPUTS, REGISTER + OUTPUTS, "flash.on"),
+        (MODBUS, OUTPUTS, REGISTER + "on = 1\n" + OUTPUTS, "flash.off"),
+    ],
+)
+def test_a_mistake_in_the_wiring_names_its_key(folder: Path, hardware: str, old: str, new: str, key: str) -> None:
+    assert old in hardware
+    with pytest.raises(ConfigError) as caught:
+        wiring_of(folder, hardware.replace(old, new))
+    assert caught.value.key == f"device.lane.hall.{key}"
+
+
+@pytest.mark.parametrize("hardware", [GPIO, MODBUS], ids=["gpio", "modbus"])
+def test_wired_hardware_opens_as_its_port(folder: Path, hardware: str) -> None:
+    config = load(written(folder, BASE.replace(PLAIN_LANE, hardware)), {})
+    port = open_device(config, config.devices["lane.hall"], SystemClock())
+    assert {callable(each) for each in (port.start, port.stop, port.pulse, port.inputs)} == {True}
 
 
 @pytest.mark.parametrize("device", ["camera.hall", "nfc.hall", "ble.hall", "lane.hall", "signal.hall"])
