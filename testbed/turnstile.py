@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.ports import Direction, LaneSignal, Light, Message
-from gate_agent.passage import LaneType
+from gate_agent.passage import Key, LaneType
 from testbed.lane_play import Ask, Through, play
 from testbed.person import Actor
 from testbed.sockets import Listener
@@ -87,8 +87,10 @@ class Turnstile:
         return self.levels[_FEEDBACK[direction]]
 
     def open(self, direction: Direction) -> bool:
-        """Whether a person can walk through: released by a pulse not yet used, or by the hard-wired fire line."""
-        return direction in self._latches or self.energised(direction) or self.levels[LaneSignal.FIRE]
+        """Whether a person can walk through: released by a pulse not yet used, or by the hard-wired fire line, which lets go in
+        an alarm and when it is cut, not when it is shorted."""
+        burns = self.levels[LaneSignal.FIRE] or self.levels[LaneSignal.FIRE_OPEN]
+        return burns or direction in self._latches or self.energised(direction)
 
     async def until(self, reached: Callable[[], bool], timeout: float) -> None:
         """Wait until the turnstile is in a state. Raises TimeoutError."""
@@ -165,6 +167,15 @@ class Turnstile:
         self.levels[signal] = active
         self._tell({"in": signal.value, "active": active})
         self._changed.set()
+
+    def turn_key(self, key: Key) -> None:
+        """The guard's key switch: the old contact opens before the new one closes."""
+        positions = {Key.FREE: LaneSignal.KEY_FREE, Key.LOCKED: LaneSignal.KEY_LOCKED}
+        for position, signal in positions.items():
+            if position is not key and self.levels[signal]:
+                self.set(signal, False)
+        if key in positions:
+            self.set(positions[key], True)
 
     def _tell(self, body: dict[str, Any]) -> None:
         if self._writer is None or self._writer.is_closing():

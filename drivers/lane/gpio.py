@@ -194,7 +194,7 @@ class Gpio:
         assert self._request is not None  # noqa: S101
         try:
             edges = self._request.read_edge_events()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             asyncio.get_running_loop().remove_reader(self._request.fd)
             self._changes.fail(f"the chip gives no edges: {_why(error)}")
             return

@@ -32,6 +32,7 @@ from drivers.lane.wiring import (
 from drivers.ports import Direction, DriverError, LaneInput, LaneSignal
 from protocol.clock import Clock
 
+_log = logging.getLogger(__name__)
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
 """It logs every frame of a lost answer; a failure is told once, by the DriverError."""
 
@@ -181,6 +182,9 @@ class Modbus:
                 await asyncio.sleep(max(0.0, began + self._wires.poll_s - loop.time()))
         except DriverError as error:
             self._changes.fail(str(error))
+        except Exception as error:
+            _log.exception("modbus: unexpected error")
+            self._changes.fail(type(error).__name__)
 
     async def _read_in_time(self) -> None:
         """One lost frame on a bus is no failure; an input unseen for too long is."""

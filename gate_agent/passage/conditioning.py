@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from drivers.ports import LaneSignal
@@ -36,6 +36,8 @@ class Fault(StrEnum):
 class Change:
     signal: LaneSignal
     active: bool
+    found: bool = False
+    """The level at which an input is believed again: nobody is known to have moved it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,10 @@ class Conditioner:
                 each.fault = None
                 each.risen_at = at
                 found.append(FaultChange(signal, None))
-                found += self._follow(signal, each, at)
+                found += [
+                    replace(follows, found=True) if isinstance(follows, Change) else follows
+                    for follows in self._follow(signal, each, at)
+                ]
             elif each.raw and each.fault is None and signal in self._can_stick and at >= each.risen_at + self._stuck_s:
                 found += self._set_aside(signal, each, Fault.STUCK)
         return found

@@ -339,7 +339,7 @@ class Passage:
         if change.signal in FIRE_LINES:
             return self._fire(change, at)
         if change.signal in {_KEY_FREE, _KEY_LOCKED}:
-            return self._turn_key(at)
+            return self._turn_key(at, turned=not change.found and not self._unknown)
         if change.signal in HOUSING:
             begins, ends = _HOUSING[change.signal]
             return [Happening(begins if change.active else ends, Direction.IN)]
@@ -372,15 +372,14 @@ class Passage:
         # A line that is no longer cut may be in alarm, and a vendor's lane has a second one.
         return [] if self._fire_line else self._apply(Input.FIRE_OFF, at)
 
-    def _turn_key(self, at: float) -> Happenings:
-        """Both contacts at once are a key between two positions or a fault, and open nothing."""
+    def _turn_key(self, at: float, *, turned: bool) -> Happenings:
+        """`turned`: not merely found so, at start or after a fault: that ends no lockdown. Both contacts at once are a key between two positions or a fault, and open nothing."""
         before, locked = self.key, self._conditioner.active(_KEY_LOCKED)
         self.key = Key.LOCKED if locked else Key.FREE if self._conditioner.active(_KEY_FREE) else Key.NORMAL
         found: Happenings = []
         if before is self.key:
             return found
-        # A position found at start was not turned to: a restart ends no lockdown.
-        ends = self.key is Key.FREE and self.kept.lockdown > 0 and not self._unknown
+        ends = turned and self.key is Key.FREE and self.kept.lockdown > 0
         if ends:
             self.kept = replace(self.kept, lockdown=0)
         if ends or (before is Key.LOCKED and not self.kept.lockdown):

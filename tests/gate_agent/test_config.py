@@ -489,6 +489,20 @@ def test_a_mistake_in_the_wiring_names_its_key(folder: Path, hardware: str, old:
     assert caught.value.key == f"device.lane.hall.{key}"
 
 
+LANE_HARDWARE = Path(__file__).parents[2] / "docs" / "lane-hardware.md"
+
+
+def test_the_examples_of_wiring_load(folder: Path) -> None:
+    blocks = LANE_HARDWARE.read_text("utf-8").split("```toml\n[device.lane.hall]")[1:]
+    kinds = [type(wiring_of(folder, block.split("```")[0])) for block in blocks]
+    assert kinds == [GpioWiring, ModbusWiring]
+
+
+def test_every_input_of_a_lane_is_explained(folder: Path) -> None:
+    text = LANE_HARDWARE.read_text("utf-8")
+    assert {each for each in LaneSignal if f"`{each}`" not in text and not each.startswith("vendor_")} == set()
+
+
 @pytest.mark.parametrize("hardware", [GPIO, MODBUS], ids=["gpio", "modbus"])
 def test_wired_hardware_opens_as_its_port(folder: Path, hardware: str) -> None:
     config = load(written(folder, BASE.replace(PLAIN_LANE, hardware)), {})

@@ -729,6 +729,18 @@ def test_a_chattering_contact_of_the_key_frees_nothing_and_still_locks() -> None
         assert rig.state is state
 
 
+def test_a_contact_at_free_that_is_believed_again_ends_no_lockdown() -> None:
+    rig = Rig.booted()
+    for _ in range(CHATTER_EDGES):
+        rig.set(LaneSignal.KEY_FREE, False)
+        rig.set(LaneSignal.KEY_FREE, True)
+        rig.wait(0.01)
+    rig.order(Verb.LOCKDOWN, 2)
+    rig.wait(20)
+    assert SensorChanged(LaneSignal.KEY_FREE, None) in rig.seen
+    assert (rig.passage.key, rig.state) == (Key.FREE, State.LOCKED_DOWN)
+
+
 # How the hardware fares.
 
 

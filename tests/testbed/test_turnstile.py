@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from drivers.ports import Direction, LaneSignal, Light, Message
+from gate_agent.passage import Key
 from testbed import turnstile as virtual
 from testbed.turnstile import MAX_LINE, MAX_PULSE_MS, Turnstile
 
@@ -144,6 +145,32 @@ async def test_a_power_cut_leaves_no_relay_energised(turnstile: Turnstile, maste
     assert not turnstile.energised(Direction.OUT)
     assert not turnstile.open(Direction.OUT)
     await turnstile.start()
+
+
+async def test_a_fire_line_lets_go_in_an_alarm_and_when_it_is_cut_and_not_when_it_is_shorted(
+    turnstile: Turnstile,
+) -> None:
+    opens = {}
+    for signal in (LaneSignal.FIRE, LaneSignal.FIRE_OPEN, LaneSignal.FIRE_SHORT):
+        turnstile.set(signal, True)
+        opens[signal] = turnstile.open(Direction.OUT)
+        turnstile.set(signal, False)
+    assert list(opens.values()) == [True, True, False]
+
+
+async def test_a_key_that_is_turned_opens_one_contact_before_it_closes_the_other(
+    turnstile: Turnstile, master: Master
+) -> None:
+    turnstile.turn_key(Key.LOCKED)
+    turnstile.turn_key(Key.FREE)
+    turnstile.turn_key(Key.NORMAL)
+    await master.ask(cmd="rest")
+    assert master.changes == [
+        (LaneSignal.KEY_LOCKED, True),
+        (LaneSignal.KEY_LOCKED, False),
+        (LaneSignal.KEY_FREE, True),
+        (LaneSignal.KEY_FREE, False),
+    ]
 
 
 # People.
