@@ -56,6 +56,12 @@ EFFECTS: Mapping[Effect, tuple[str, str]] = {
     Effect.LOCKDOWN_ENTERED: ("봉쇄", "lockdown"),
     Effect.LOCKDOWN_RELEASED: ("봉쇄 해제", "lockdown released"),
     Effect.MODE: ("운영 방식 변경", "mode changed"),
+    Effect.TAMPER: ("훼손 감지", "tamper"),
+    Effect.TAMPER_CLEARED: ("훼손 감지 해제", "tamper cleared"),
+    Effect.MAINS_LOST: ("정전", "mains lost"),
+    Effect.MAINS_RESTORED: ("전원 복구", "mains restored"),
+    Effect.BATTERY_LOW: ("배터리 부족", "battery low"),
+    Effect.BATTERY_RESTORED: ("배터리 회복", "battery restored"),
 }
 FAULTS: Mapping[Fault | None, tuple[str, str]] = {
     Fault.STUCK: ("센서가 계속 켜져 있음", "sensor stuck"),

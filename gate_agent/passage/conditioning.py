@@ -6,6 +6,7 @@ shorter one is an arm or a trolley's handle, not a second person. Time is the ca
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -64,10 +65,10 @@ class _Input:
 class Conditioner:
     """`change` for each edge, `tick` when `deadline` has come; both give what follows, in order."""
 
-    def __init__(self, gaps: Mapping[LaneSignal, float], *, stuck_s: float, can_stick: Collection[LaneSignal]) -> None:
-        """`gaps`: seconds that an input has to stay down; 0 for those not named. `can_stick`: inputs that nobody can
-        hold active for `stuck_s` seconds in good faith."""
-        self._gaps, self._stuck_s, self._can_stick = gaps, stuck_s, frozenset(can_stick)
+    def __init__(self, gaps: Mapping[LaneSignal, float], sticks: Mapping[LaneSignal, float]) -> None:
+        """`gaps`: seconds that an input has to stay down; 0 for those not named. `sticks`: seconds for which nobody can
+        hold an input active in good faith; for ever for those not named."""
+        self._gaps, self._sticks = gaps, sticks
         self._inputs: dict[LaneSignal, _Input] = {}
 
     @property
@@ -77,6 +78,12 @@ class Conditioner:
     def active(self, signal: LaneSignal) -> bool:
         found = self._inputs.get(signal)
         return found is not None and found.believed
+
+    def renew(self, signals: Collection[LaneSignal], at: float) -> None:
+        """These may stand for as long again, from now on."""
+        for signal in signals:
+            if signal in self._inputs:
+                self._inputs[signal].risen_at = at
 
     def change(self, signal: LaneSignal, active: bool, at: float) -> list[Change | FaultChange]:
         found: list[Change | FaultChange] = []
@@ -132,8 +139,8 @@ class Conditioner:
         if each.fault is Fault.CHATTER:
             return [each.calm_at]
         found = [] if each.falls_at is None else [each.falls_at]
-        if each.raw and each.fault is None and signal in self._can_stick:
-            found.append(each.risen_at + self._stuck_s)
+        if each.raw and each.fault is None and signal in self._sticks:
+            found.append(each.risen_at + self._sticks[signal])
         return found
 
     def tick(self, at: float) -> list[Change | FaultChange]:
@@ -154,6 +161,6 @@ class Conditioner:
                     replace(follows, found=True) if isinstance(follows, Change) else follows
                     for follows in self._follow(signal, each, at)
                 ]
-            elif each.raw and each.fault is None and signal in self._can_stick and at >= each.risen_at + self._stuck_s:
+            elif each.raw and each.fault is None and at >= each.risen_at + self._sticks.get(signal, math.inf):
                 found += self._set_aside(signal, each, Fault.STUCK)
         return found

@@ -55,6 +55,9 @@ MAX_LEVEL = states.MAX_LEVEL
 """Highest lockdown level."""
 KEY_GAP_S = 0.2
 """A key's contact that closes again sooner has bounced."""
+RELAYS = (LaneSignal.RELAY_IN, LaneSignal.RELAY_OUT)
+RELAY_STUCK_S = 15.0
+"""No pulse is longer than 10 s: a feedback contact that still stands is welded, or its relay is."""
 HOUSING_GAP_S = 1.0
 """What flickers is told as lasting, and at most so often."""
 
@@ -204,8 +207,9 @@ class Passage:
         gaps = dict.fromkeys(BEAMS, settings.tail_gap_s) | {LaneSignal.CONTACT: CONTACT_GAP_S}
         gaps |= dict.fromkeys((_KEY_FREE, _KEY_LOCKED), KEY_GAP_S) | dict.fromkeys(HOUSING, HOUSING_GAP_S)
         # A rotor rests past its middle for as long as somebody stands in it; a beam is not broken for minutes.
-        can_stick = BEAMS if settings.type is LaneType.SPEED_GATE else ()
-        self._conditioner = Conditioner(gaps, stuck_s=settings.stuck_s, can_stick=can_stick)
+        sticks = dict.fromkeys(BEAMS, settings.stuck_s) if settings.type is LaneType.SPEED_GATE else {}
+        sticks |= dict.fromkeys(RELAYS, RELAY_STUCK_S)
+        self._conditioner = Conditioner(gaps, sticks)
         self._sensors = _SENSORS[settings.type](settings)
         self._unknown = set(REQUIRED[settings.type])
         self._fire_causes: set[str] = set()
@@ -373,7 +377,10 @@ class Passage:
         return [] if self._fire_line else self._apply(Input.FIRE_OFF, at)
 
     def _turn_key(self, at: float, *, turned: bool) -> Happenings:
-        """`turned`: not merely found so, at start or after a fault: that ends no lockdown. Both contacts at once are a key between two positions or a fault, and open nothing."""
+        """`turned`: not merely found so, at start or after a fault, which ends no lockdown.
+
+        Both contacts at once are a key between two positions or a fault, and open nothing.
+        """
         before, locked = self.key, self._conditioner.active(_KEY_LOCKED)
         self.key = Key.LOCKED if locked else Key.FREE if self._conditioner.active(_KEY_FREE) else Key.NORMAL
         found: Happenings = []
@@ -466,6 +473,8 @@ class Passage:
         row = TABLE[self.state][given]
         if row.refuse is not None:
             return []
+        if not {Effect.OPEN, Effect.OPEN_OUT}.isdisjoint(row.effects):
+            self._conditioner.renew(RELAYS, at)
         before = self.state
         rest = self.orders.rest(fault=self.fault)
         self.state = rest if row.next is None else row.next

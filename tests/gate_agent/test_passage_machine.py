@@ -545,6 +545,20 @@ def test_a_barrier_beam_that_is_stuck_bars_entry_and_not_the_way_out() -> None:
     assert Effect.OPEN_OUT in rig.effects
 
 
+def test_a_relay_that_does_not_come_back_is_reported_and_a_free_door_is_not() -> None:
+    rig = Rig.booted(Settings(type=LaneType.SWING_DOOR))
+    rig.order(Verb.FREE)
+    rig.set(LaneSignal.RELAY_IN, True)
+    rig.wait(300)
+    assert not rig.passage.faults, "opened again and again"
+    rig.order(Verb.END_FREE)
+    rig.wait(16)
+    assert rig.seen[-1] == SensorChanged(LaneSignal.RELAY_IN, Fault.STUCK)
+    rig.set(LaneSignal.RELAY_IN, False)
+    assert rig.seen[-1] == SensorChanged(LaneSignal.RELAY_IN, None)
+    assert rig.state is State.SECURED
+
+
 def test_fire_is_believed_however_much_it_chatters() -> None:
     rig = Rig.booted()
     for _ in range(100):
