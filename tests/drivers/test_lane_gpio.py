@@ -182,7 +182,10 @@ async def test_a_fire_line_says_alarm_open_and_short(pins: Pins, nc: bool, no: b
     assert [each for each, active in levels if active] == ([] if signal is None else [signal])
 
 
-async def test_a_contact_that_changes_over_is_an_alarm_and_no_cut_wire(pins: Pins) -> None:
+async def test_a_contact_that_changes_over_is_an_alarm_and_no_cut_wire(
+    pins: Pins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "SETTLE_S", GUARD_S)
     chip = FakeChip({NC: True})
     async with started(chip, SUPERVISED) as lane:
         await take(lane, 3)

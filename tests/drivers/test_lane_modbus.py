@@ -45,6 +45,10 @@ OUTPUTS = {IN: CoilOutput(0), OUT: CoilOutput(1, rest_on=True)}
 FEEDBACK = INPUTS | {LaneSignal.RELAY_IN: BitInput(4)}
 
 
+FAILS_S = 0.9
+"""For how long an input may go unseen where that is what is tested."""
+
+
 @pytest.fixture
 async def board() -> AsyncIterator[Board]:
     made = Board(feedback={0: 4})
@@ -54,7 +58,7 @@ async def board() -> AsyncIterator[Board]:
 
 async def wires(board: Board, **changed: Any) -> ModbusWiring:
     place = TcpPlace("127.0.0.1", await board.start())
-    plain = ModbusWiring(place, INPUTS, OUTPUTS, flash=FLASH, poll_s=0.005, unseen_s=0.6)
+    plain = ModbusWiring(place, INPUTS, OUTPUTS, flash=FLASH, poll_s=0.005, unseen_s=5)
     return replace(plain, **changed)
 
 
@@ -186,7 +190,7 @@ async def test_a_pulse_is_timed_by_the_module_and_confirmed_by_reading_the_coil(
 ) -> None:
     async with started(await wires(board)) as lane:
         board.moves.clear()
-        await lane.pulse(direction, 300)
+        await lane.pulse(direction, 800)
         assert board.coils[coil] is not rest
         await until(lambda: board.coils[coil] is rest)
         assert board.moves == [(coil, not rest), (coil, rest)]
@@ -245,7 +249,7 @@ async def test_a_pulse_that_no_lane_means_is_refused(board: Board, milliseconds:
 
 async def test_many_pulses_and_the_polling_share_one_line(board: Board) -> None:
     async with started(await wires(board)) as lane:
-        await asyncio.gather(*(lane.pulse(direction, 300) for direction in (IN, OUT) * 10))
+        await asyncio.gather(*(lane.pulse(direction, 5000) for direction in (IN, OUT) * 10))
         assert board.coils[:2] == [True, False]
 
 
@@ -261,14 +265,14 @@ async def test_nobody_there_is_an_error(board: Board) -> None:
 
 
 async def test_a_module_that_goes_away_ends_the_stream(board: Board) -> None:
-    async with started(await wires(board)) as lane:
+    async with started(await wires(board, unseen_s=FAILS_S)) as lane:
         await take(lane, 3)
         await board.stop()
         await fails(lane, "lost|in time|asked")
 
 
 async def test_a_module_that_says_nothing_any_more_ends_the_stream_in_time(board: Board) -> None:
-    async with started(await wires(board)) as lane:
+    async with started(await wires(board, unseen_s=FAILS_S)) as lane:
         await take(lane, 3)
         board.answer = lambda _frame: b""
         await fails(lane, "in time|lost")
@@ -304,7 +308,7 @@ async def test_one_lost_answer_is_no_failure(board: Board) -> None:
     ids=["exception", "function", "empty", "unit", "transaction", "http", "zeros", "short"],
 )
 async def test_a_wrong_answer_ends_the_stream_and_hangs_nobody(board: Board, mangle: Callable[[bytes], bytes]) -> None:
-    async with started(await wires(board)) as lane:
+    async with started(await wires(board, unseen_s=FAILS_S)) as lane:
         await take(lane, 3)
         board.answer = mangle
         async with asyncio.timeout(GUARD_S):
@@ -360,7 +364,7 @@ async def test_a_module_on_a_serial_line_opens_and_reports(board: Board) -> None
         place = SerialPlace(ours, baud=115200)
         async with started(ModbusWiring(place, INPUTS, OUTPUTS, flash=FLASH, unseen_s=3)) as lane:
             await take(lane, 3)
-            await lane.pulse(IN, 200)
+            await lane.pulse(IN, 800)
             assert board.coils[0]
             board.inputs[0] = True
             assert await take(lane, 1) == [(LaneSignal.BEAM_A, True)]
