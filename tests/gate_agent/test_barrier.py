@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from dataclasses import replace
+from random import Random
 
 import pytest
 
-from drivers.ports import Direction, DriverError, LaneSignal
+from drivers.lane import modbus
+from drivers.lane.modbus import Modbus
+from drivers.lane.wiring import BitInput, CoilOutput, Flash, ModbusWiring, TcpPlace
+from drivers.ports import Carrier, Direction, DriverError, LaneHardware, LaneSignal
 from gate_agent.barrier import Barrier
+from gate_agent.devices import Supervised
 from gate_agent.passage import Orders, Refusal, Settings, State, Verb
+from gate_agent.transaction import Attempt, Stage
+from protocol.backoff import Backoff
 from protocol.events import Event, Kind
-from tests.gate_agent.conftest import BARRIER, REST, Bench
+from tests.drivers.lane_boards import FLASH_ON, UNIT_MS, Board
+from tests.gate_agent.conftest import BARRIER, LANE, REST, Bench
 from tests.gate_agent.fakes import beam
 
 
@@ -210,6 +218,43 @@ async def test_an_order_under_the_key_keeps_what_was_ordered_and_not_what_the_ke
     assert await barrier.order(Verb.RELEASE) is Refusal.LOCKDOWN
     assert await barrier.order(Verb.DISABLE) is None
     assert kept.saved == [Orders(disabled=True)]
+
+
+@pytest.mark.parametrize("stuck", [False, True], ids=["moves", "stuck"])
+async def test_a_relay_with_a_feedback_contact_opens_the_lane_or_is_its_fault(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, stuck: bool
+) -> None:
+    monkeypatch.setattr(modbus, "FEEDBACK_S", 0.1 if stuck else 5.0)
+    board = Board(feedback={0: 4})
+    wiring = ModbusWiring(
+        TcpPlace("127.0.0.1", await board.start()),
+        {LaneSignal.RELAY_IN: BitInput(4)},
+        {Direction.IN: CoilOutput(0)},
+        unseen_s=5,
+        flash=Flash(on=FLASH_ON, unit_ms=UNIT_MS),
+    )
+    relay = Supervised[LaneHardware](
+        Modbus(wiring, bench.clock, ()),
+        "lane.hall",
+        clock=bench.clock,
+        backoff=Backoff(1, 30, Random(1)),
+        report=lambda _name, _up, _why: None,
+    )
+    wired = Barrier(BARRIER, relay, bench.services, call_later=bench.timers.call_later)
+    for signal in REST:
+        wired.on_input(beam(signal, False))
+    try:
+        await relay.start()
+        board.stuck = stuck
+        attempt = Attempt(bench.services, LANE, Carrier.NFC, bench.clock.monotonic())
+        attempt.stage(Stage.RECORDED, bench.clock.monotonic())
+        assert await wired.open(attempt, Direction.IN) is not stuck
+    finally:
+        await relay.stop()
+        await board.stop()
+        wired.stop()
+    kinds = [event.kind for event in await events(bench)]
+    assert kinds == ([Kind.LANE_FAULT, Kind.PASSAGE_NOT_TAKEN] if stuck else [Kind.LANE_OPENED])
 
 
 @pytest.mark.parametrize(
