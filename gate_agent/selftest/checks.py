@@ -191,31 +191,30 @@ async def _exercise(
     """(whether any was moved, findings). Between a person's word and a pulse much may change: asked anew for each relay."""
 
     def not_moved(why: tuple[str, str], do: tuple[str, str]) -> Finding:
-        ko, en = f"릴레이를 움직이지 않았습니다. {why[0]}", f"No relay was moved. {why[1]}"
+        ko, en = f"릴레이를 더 움직이지 않았습니다. {why[0]}", f"No further relay was moved. {why[1]}"
         return Finding(f"{device.id}.outputs", Result.SKIPPED, ko, en, *do)
 
     if barrier is None:
         unused = ("이 장치를 쓰는 [[lane]]이 없습니다", "No [[lane]] names this device")
         return False, [not_moved(unused, ("hardware를 확인하십시오", "Look at hardware"))]
     found: list[Finding] = []
-    asked = False
+    clear = ("통로를 비우고 다시 하십시오", "Clear the lane and try again")
     for relay in relays:
-        why = lane.barred(levels)
-        if why is None and not asked:
-            asked = True
-            if not await outputs.ask(
+        why, do = lane.barred(levels), clear
+        if (
+            why is None
+            and not found
+            and not await outputs.ask(
                 f"통로 {barrier.id}: 차단기가 열립니다. 통로를 비웠습니까?",
                 f"Lane {barrier.id}: The barrier will open. Is the lane clear?",
-            ):
-                why = ("통로를 비웠다는 답이 없습니다", "Nobody said that the lane is clear")
-            else:
-                why = lane.barred(levels)
+            )
+        ):
+            why = ("통로를 비웠다는 답이 없습니다", "Nobody said that the lane is clear")
+        if why is None and await running.find(config) is not None:
+            why, do = ("에이전트가 그사이 시작했습니다", "The agent has started meanwhile"), (running.STOP,) * 2
+        why = why or lane.barred(levels)
         if why is not None:
-            do = ("통로를 비우고 다시 하십시오", "Clear the lane and try again")
             return bool(found), [*found, not_moved(why, do)]
-        if await running.find(config) is not None:
-            started = ("에이전트가 그사이 시작했습니다", "The agent has started meanwhile")
-            return bool(found), [*found, not_moved(started, (running.STOP,) * 2)]
         outputs.say(f"{device.id}: 릴레이 {relay}", f"{device.id}: relay {relay}")
         found.append(await lane.exercise(device.name, port, levels, relay, barrier.pulse_ms))
         if found[-1].result is not Result.OK:

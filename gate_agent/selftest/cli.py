@@ -99,7 +99,10 @@ def main(argv: Sequence[str]) -> int:
     if arguments.yes and not arguments.outputs:
         return _refused("--yes는 --outputs와 함께 씁니다", "--yes goes with --outputs")
     devices = list(config.devices.values()) if arguments.device is None else [config.devices[arguments.device]]
-    return asyncio.run(_main(config, devices, arguments))
+    try:
+        return asyncio.run(_main(config, devices, arguments))
+    except KeyboardInterrupt:  # what was open is closed by now, and its relays are at rest
+        return EXIT_FAULT
 
 
 async def _main(config: GateConfig, devices: Sequence[Device], arguments: argparse.Namespace) -> int:
