@@ -190,14 +190,16 @@ async def _exercise(
 ) -> tuple[bool, list[Finding]]:
     """(whether any was moved, findings). Between a person's word and a pulse much may change: asked anew for each relay."""
 
+    found: list[Finding] = []
+
     def not_moved(why: tuple[str, str], do: tuple[str, str]) -> Finding:
-        ko, en = f"릴레이를 더 움직이지 않았습니다. {why[0]}", f"No further relay was moved. {why[1]}"
+        left = ", ".join(relays[len(found) :])
+        ko, en = f"움직이지 않은 릴레이 {left}: {why[0]}", f"Relays not moved, {left}: {why[1]}"
         return Finding(f"{device.id}.outputs", Result.SKIPPED, ko, en, *do)
 
     if barrier is None:
         unused = ("이 장치를 쓰는 [[lane]]이 없습니다", "No [[lane]] names this device")
         return False, [not_moved(unused, ("hardware를 확인하십시오", "Look at hardware"))]
-    found: list[Finding] = []
     clear = ("통로를 비우고 다시 하십시오", "Clear the lane and try again")
     for relay in relays:
         why, do = lane.barred(levels), clear
