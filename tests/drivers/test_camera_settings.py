@@ -18,7 +18,7 @@ import pytest
 from drivers.camera import CameraSettings, Region, controls
 from drivers.camera.limits import MAX_FPS
 from drivers.camera.settings import MAX_EXPOSURE_US, MAX_GAIN, parse
-from gate_agent import config
+from gate_agent import device_config as config
 from gate_agent.hardware import open_device
 from protocol.clock import SystemClock
 from protocol.toml import ConfigError, Table
