@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from gpiod.line import Bias, Edge, Value
 from gpiod.line import Clock as EventClock
 from gpiod.line import Direction as LineDirection
 
+from drivers.gpio import reason_of, request_lines
 from drivers.lane import wiring
 from drivers.lane.changes import FEEDBACK, MAX_PULSE_MS, Changes, FireLine
 from drivers.lane.wiring import ChangeOver, GpioInput, GpioOutput, GpioWiring, relay_for
@@ -36,8 +37,6 @@ STOP_S = 2.0
 RECHECK_S = 1.0
 """Levels are read anew this often: an edge that the kernel did not keep is found, and so is a chip that is gone."""
 MAX_LINE = 4096
-BUFFERED = 1024
-"""Edges that the kernel keeps for us; when it keeps no more, the oldest goes and the levels are read anew."""
 _BIAS = {
     wiring.Bias.AS_IS: Bias.AS_IS,
     wiring.Bias.PULL_UP: Bias.PULL_UP,
@@ -61,13 +60,6 @@ class Edges(Protocol):
 
 RequestLines = Callable[[str, Mapping[int, gpiod.LineSettings]], Edges]
 """(chip, settings by line); raises OSError or ValueError."""
-
-
-def request_lines(chip: str, settings: Mapping[int, gpiod.LineSettings]) -> Edges:
-    config: dict[Iterable[int | str] | int | str, gpiod.LineSettings | None] = {
-        (line,): each for line, each in settings.items()
-    }
-    return gpiod.request_lines(chip, consumer="gwanmun", config=config, event_buffer_size=BUFFERED)
 
 
 def settings_of(each: GpioInput) -> gpiod.LineSettings:
@@ -172,7 +164,7 @@ class Gpio:
             asyncio.get_running_loop().add_reader(self._request.fd, self._on_edges)
             self._read_levels(first=True)
         except (OSError, ValueError) as error:
-            raise DriverError(f"the chip does not give its inputs: {_why(error)}") from error
+            raise DriverError(f"the chip does not give its inputs: {reason_of(error)}") from error
 
     def _read_levels(self, *, first: bool = False) -> None:
         """Every level as it is now; what no edge told is made up for. Raises OSError."""
@@ -188,7 +180,7 @@ class Gpio:
         try:
             self._read_levels()
         except (OSError, ValueError) as error:
-            self._changes.fail(f"the chip gives no levels: {_why(error)}")
+            self._changes.fail(f"the chip gives no levels: {reason_of(error)}")
 
     def _on_edges(self) -> None:
         assert self._request is not None  # noqa: S101
@@ -196,7 +188,7 @@ class Gpio:
             edges = self._request.read_edge_events()
         except (OSError, ValueError) as error:
             asyncio.get_running_loop().remove_reader(self._request.fd)
-            self._changes.fail(f"the chip gives no edges: {_why(error)}")
+            self._changes.fail(f"the chip gives no edges: {reason_of(error)}")
             return
         lost, at = False, self._clock.monotonic()
         for edge in edges:
@@ -220,10 +212,6 @@ class Gpio:
         if self._fire_lines:
             state = ChangeOver.state(*(self._levels[line] for line in self._fire_lines))
             (self._fire.begin if first else self._fire.see)(state, at)
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
 
 
 class Holder:
