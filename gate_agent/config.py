@@ -7,14 +7,14 @@ one lane each (a BLE adapter may be shared).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.lane.wiring import wired
 from drivers.ports import BleRole, Carrier, Direction
 from gate_agent import passage, timekeeping
-from gate_agent.device_config import Device, devices_of, socket_path
+from gate_agent.device_config import Device, devices_of, occupied, socket_path
 from gate_agent.passage import Egress, LaneType
 from gate_agent.passage.sensors import REQUIRED
 from gate_agent.proximity import Threshold
@@ -321,6 +321,21 @@ def _enough_inputs(file: Path, barriers: Iterable[Barrier], devices: Mapping[str
             )
 
 
+def _lamps_apart(file: Path, devices: Collection[Device]) -> None:
+    """A lamp hangs on nothing else: what lights up for a lane must not move one."""
+    users: dict[object, str] = {}
+    for device in sorted(devices, key=lambda each: each.light is not None):  # what opens lanes first
+        for key, place in occupied(device):
+            here = f"device.{device.id}.{key}"
+            first = users.setdefault(place, here)
+            if first != here and device.light is not None:
+                raise ConfigError(
+                    file,
+                    here,
+                    Expected(f"{first}와 같은 곳에 물릴 수 없습니다", f"a place that {first} does not use is expected"),
+                )
+
+
 def _request(table: Table) -> Request:
     elements = table.strings("elements", {name: name for name in ATTRIBUTES})
     if sorted(elements.values()) != sorted(ATTRIBUTES):
@@ -426,6 +441,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
     _unshared(path, sides)
     lanes = tuple(lane for each in sides for lane in each)
     _enough_inputs(path, [each[0].barrier for each in sides], devices)
+    _lamps_apart(path, devices.values())
 
     limits_table = root.optional_table("limits")
     limits = Limits(

@@ -29,6 +29,7 @@ from drivers.lane.wiring import (
     Words,
 )
 from drivers.ports import BleRole, Carrier, Direction, LaneSignal
+from drivers.signal.light import REQUIRED, GpioLight, Lamp, LightWiring, ModbusLight
 from drivers.signal.sound import PLAYERS, REPEAT_S
 from drivers.signal.speech import LANGUAGES
 from drivers.signal.text import BAUDS, COMMAND_SETS, ENCODINGS
@@ -45,6 +46,8 @@ class Device:
     options: Mapping[str, str]
     wiring: Wiring | None = None
     """Of lane hardware that has lines, coils and inputs of its own (drivers.lane.wiring)."""
+    light: LightWiring | None = None
+    """Lamps of a panel."""
 
     @property
     def id(self) -> str:
@@ -128,13 +131,15 @@ def _nfc(driver: str) -> _Options:
 
 def _panel(table: Table) -> dict[str, str]:
     """The parts of a sign; each may be left out, but not all of them. Keys of a part are `part.key`."""
-    found = {"light": table.choice("light", ("none",), "none")}
+    found: dict[str, str] = {}
     if table.has("sound"):
         found |= _keys_of("sound", _sound, table.table("sound"))
     if table.has("text"):
         found |= _keys_of("text", _text_display, table.table("text"))
-    if found == {"light": "none"}:
-        raise table.error("sound", "sound, text 중 하나는 있어야 합니다", "one of the parts sound and text is expected")
+    if not found and not table.has("light"):
+        raise table.error(
+            "sound", "light, sound, text 중 하나는 있어야 합니다", "one of the parts light, sound and text is expected"
+        )
     return found
 
 
@@ -373,6 +378,76 @@ def _modbus(table: Table) -> ModbusWiring:
     )
 
 
+# Lamps of a sign.
+
+
+def _lamps(table: Table, highest: int) -> dict[Lamp, int]:
+    """Where each lamp hangs."""
+    found: dict[Lamp, int] = {}
+    for each in Lamp:
+        if each in REQUIRED or table.has(each):
+            found[each] = table.whole(each, 0, highest)
+        else:
+            table.optional_table(each)  # asked for, so that a key that is none lists all there are
+    _once(table, found.items())
+    return found
+
+
+def _gpio_light(table: Table) -> GpioLight:
+    return GpioLight(
+        table.text("chip"), _lamps(table, MAX_LINE_NUMBER), active_low=table.flag("active_low", default=False)
+    )
+
+
+def _modbus_light(table: Table) -> ModbusLight:
+    return ModbusLight(_modbus_place(table), _lamps(table, MAX_ADDRESS), table.whole("unit", 1, 255, 1))
+
+
+_LIGHTS: Mapping[str, Callable[[Table], LightWiring]] = {"gpio": _gpio_light, "modbus": _modbus_light}
+
+
+def _light(panel: Table) -> LightWiring | None:
+    """[device.signal.NAME.light]; None: the panel has no lamps."""
+    if not panel.has("light"):
+        return None
+    table = panel.table("light")
+    found = _LIGHTS[table.choice("driver", tuple(_LIGHTS))](table)
+    table.done()
+    return found
+
+
+def occupied(device: Device) -> list[tuple[str, object]]:
+    """(key, place) of the lines, coils and serial ports that a lane's wiring or a panel's lamps take."""
+    found: list[tuple[str, object]] = []
+    if device.light is not None:
+        match device.light:
+            case GpioLight(chip, lines):
+                found = [(f"light.{lamp}", (chip, line)) for lamp, line in lines.items()]
+            case ModbusLight(place, coils, unit):
+                found = _on_module("light.", place, unit, [(lamp, coil) for lamp, coil in coils.items()])
+    match device.wiring:
+        case GpioWiring(chip, inputs, outputs, line):
+            lines_of = [*((f"inputs.{name}", each.line) for name, each in inputs.items())]
+            lines_of += [(f"outputs.{name}", each.line) for name, each in outputs.items()]
+            if line is not None:
+                lines_of += [("fire_line.nc", line.nc.line), ("fire_line.no", line.no.line)]
+            found = [(key, (chip, number)) for key, number in lines_of]
+        case ModbusWiring(place, bits, relays, _, unit):
+            coils_of = [(f"outputs.{name}", each.coil) for name, each in relays.items()]
+            coils_of += [(f"inputs.{name}", each.address) for name, each in bits.items() if each.table is Bits.COIL]
+            found = _on_module("", place, unit, coils_of)
+    return found
+
+
+def _on_module(
+    prefix: str, place: TcpPlace | SerialPlace, unit: int, coils: Iterable[tuple[str, int]]
+) -> list[tuple[str, object]]:
+    """A serial port has one master, whatever its units: two that ask at once hear each other's answers."""
+    if isinstance(place, SerialPlace):
+        return [(f"{prefix}serial", place.path)]
+    return [(f"{prefix}{key}", (place, unit, coil)) for key, coil in coils]
+
+
 _WIRED: Mapping[str, Callable[[Table], Wiring]] = {"gpio": _gpio, "modbus": _modbus}
 """Driver of lane hardware -> its wiring, in place of options."""
 
@@ -395,7 +470,8 @@ def devices_of(root: Table) -> dict[str, Device]:
         for name, table in kinds.tables(kind).items():
             driver = table.choice("driver", tuple(drivers))
             wiring = _WIRED[driver](table) if kind == "lane" and driver in _WIRED else None
-            device = Device(kind, name, driver, drivers[driver](table), wiring)
+            light = _light(table) if kind == "signal" and driver == "panel" else None
+            device = Device(kind, name, driver, drivers[driver](table), wiring, light)
             table.done()
             found[device.id] = device
     kinds.done()

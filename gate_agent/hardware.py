@@ -16,7 +16,7 @@ from drivers.factor import open_factor
 from drivers.lane import open_lane, open_wired
 from drivers.nfc import open_reader
 from drivers.ports import BleRole
-from drivers.signal import PanelSettings, SoundSettings, TextSettings, open_panel, open_signal
+from drivers.signal import PanelSettings, SoundSettings, TextSettings, open_light, open_panel, open_signal
 from gate_agent import installation
 from gate_agent.config import ConfigError, Device, Expected, GateConfig
 from gate_agent.devices import Startable
@@ -79,6 +79,7 @@ def _signal(config: GateConfig, device: Device, clock: Clock, report: PartReport
     sound, text = _part("sound", device), _part("text", device)
     return open_panel(
         PanelSettings(
+            light=None if device.light is None else open_light(device.light),
             sound=SoundSettings(
                 player=sound["player"],
                 cache=config.state_dir / SPEECH,

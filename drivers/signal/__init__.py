@@ -9,6 +9,7 @@ from random import Random
 
 from drivers.ports import LightOutput, Signal
 from drivers.signal.display import Display
+from drivers.signal.light import GpioLight, LightWiring, SignLight
 from drivers.signal.log import LogSignal
 from drivers.signal.panel import Panel
 from drivers.signal.parts import Lamps, Part
@@ -17,7 +18,7 @@ from drivers.signal.speech import LANGUAGES, Speech
 from drivers.signal.text import TextDisplay, TextSettings
 from protocol.clock import Clock
 
-__all__ = ["PanelSettings", "SoundSettings", "TextSettings", "open_panel", "open_signal"]
+__all__ = ["PanelSettings", "SoundSettings", "TextSettings", "open_light", "open_panel", "open_signal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,21 @@ def open_signal(*, driver: str, path: str = "") -> Signal:
     if not path:
         raise ValueError("a display needs the path of its socket")
     return Display(Path(path))
+
+
+def open_light(wiring: LightWiring) -> LightOutput:
+    """The lamps of a panel, by the kind of wiring. Raises ValueError where the library is not installed."""
+    # Each library is loaded only where lamps of its own are configured.
+    try:
+        if isinstance(wiring, GpioLight):
+            from drivers.signal.light_gpio import GpioLamps  # noqa: PLC0415
+
+            return SignLight(GpioLamps(wiring), wiring.lines)
+        from drivers.signal.light_modbus import ModbusLamps  # noqa: PLC0415
+
+        return SignLight(ModbusLamps(wiring), wiring.coils)
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed") from error
 
 
 def open_panel(settings: PanelSettings, *, clock: Clock, random: Random, report: PartReport) -> Signal:

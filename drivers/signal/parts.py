@@ -10,6 +10,8 @@ from drivers.ports import DriverError, LightOutput, Message
 
 REFRESH_S = 5.0
 """What a part shows is written again this often: a device that lost power shows it again, one that is gone is noticed."""
+LAMPS_S = 2.0
+"""The same for lamps: one that is gone is told within 5 s, also where the device lets every wait run out."""
 
 
 class Slot:
@@ -58,7 +60,7 @@ class Lamps:
 
     name = "light"
 
-    def __init__(self, output: LightOutput, refresh_s: float = REFRESH_S) -> None:
+    def __init__(self, output: LightOutput, refresh_s: float = LAMPS_S) -> None:
         self._output, self._refresh_s = output, refresh_s
 
     async def start(self) -> None:

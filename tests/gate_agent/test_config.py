@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 import tomllib
@@ -27,8 +28,10 @@ from drivers.lane.wiring import (
     Wiring,
 )
 from drivers.ports import Carrier, Direction, DriverError, LaneSignal
-from gate_agent.config import Barrier, ConfigError, Lane, Limits, Times, load
+from drivers.signal.light import GpioLight, Lamp, LightWiring, ModbusLight
+from gate_agent.config import Barrier, ConfigError, GateConfig, Lane, Limits, Times, load
 from gate_agent.hardware import open_device
+from gate_agent.installation import simulated_by
 from gate_agent.passage import Egress, LaneType, Settings
 from gate_agent.proximity import Threshold
 from protocol.clock import SystemClock
@@ -110,6 +113,23 @@ NFC = 'driver = "nfcpy"\npath = "udp:127.0.0.1:54321"'
 
 SIGN = 'driver = "simulated"\npath = "hall.sign"'
 PANEL_TEXT = 'driver = "panel"\n[device.signal.hall.text]\ndevice = "/dev/ttyUSB0"\n'
+PANEL_GPIO = """driver = "panel"
+[device.signal.hall.light]
+driver = "gpio"
+chip = "/dev/gpiochip0"
+green = 5
+red = 6
+"""
+PANEL_MODBUS = """driver = "panel"
+[device.signal.hall.light]
+driver = "modbus"
+host = "192.0.2.10"
+unit = 7
+green = 4
+red = 5
+yellow = 6
+blue = 7
+"""
 
 MISTAKES = [
     ('site = "seoul-1"', "", "gate.site"),
@@ -168,7 +188,19 @@ MISTAKES = [
     ("[gate]", "reader = 1\n[gate]", ""),
     (BASE[BASE.index("[[lane]]") :], "", "lane"),
     (SIGN, 'driver = "panel"', "device.signal.hall.sound"),
-    (SIGN, 'driver = "panel"\nlight = "laser"', "device.signal.hall.light"),
+    (SIGN, 'driver = "panel"\nlight = "none"', "device.signal.hall.light"),
+    (SIGN, 'driver = "panel"\n[device.signal.hall.light]\ndriver = "laser"', "device.signal.hall.light.driver"),
+    (SIGN, 'driver = "simulated"\npath = "x"\n[device.signal.hall.light]', "device.signal.hall.light"),
+    (SIGN, PANEL_GPIO.replace("green = 5", ""), "device.signal.hall.light.green"),
+    (SIGN, PANEL_GPIO.replace("red = 6", "red = 5"), "device.signal.hall.light.red"),
+    (SIGN, PANEL_GPIO.replace("red = 6", "red = -1"), "device.signal.hall.light.red"),
+    (SIGN, PANEL_GPIO + "violet = 9\n", "device.signal.hall.light.violet"),
+    (SIGN, PANEL_GPIO + 'active_low = "yes"\n', "device.signal.hall.light.active_low"),
+    (SIGN, PANEL_GPIO.replace('chip = "/dev/gpiochip0"', ""), "device.signal.hall.light.chip"),
+    (SIGN, PANEL_MODBUS.replace('host = "192.0.2.10"', ""), "device.signal.hall.light.host"),
+    (SIGN, PANEL_MODBUS.replace("unit = 7", "unit = 0"), "device.signal.hall.light.unit"),
+    (SIGN, PANEL_MODBUS.replace("green = 4", "green = 70000"), "device.signal.hall.light.green"),
+    (SIGN, PANEL_MODBUS + "active_low = true\n", "device.signal.hall.light.active_low"),
     (SIGN, 'driver = "panel"\nvolume = 11', "device.signal.hall.sound"),
     (SIGN, 'driver = "panel"\nvolume = 11\n[device.signal.hall.sound]', "device.signal.hall.volume"),
     (SIGN, 'driver = "panel"\n[device.signal.hall.sound]\nplayer = "mpg123"', "device.signal.hall.sound.player"),
@@ -297,18 +329,42 @@ def test_a_socket_path_that_no_socket_can_have_is_refused(folder: Path) -> None:
     assert caught.value.key == "device.lane.hall.path"
 
 
-def test_the_example_loads_and_shows_the_defaults(folder: Path) -> None:
+EXAMPLE = (Path(__file__).parents[2] / "config" / "gate.toml").read_text("utf-8")
+
+
+def example(folder: Path, text: str = EXAMPLE) -> GateConfig:
     """config/gate.toml with its absolute paths moved into a folder that has the files."""
-    text = (Path(__file__).parents[2] / "config" / "gate.toml").read_text("utf-8")
     for name in ("list-signer.pub.pem", "reader.pem", "mqtt-ca.pem", "mqtt.pem", "reader.key", "mqtt.key"):
         (folder / name).write_text("-")
     shutil.copy(Path(__file__).parents[2] / "config" / "policy.toml", folder / "policy.toml")
     text = text.replace("/etc/gwanmun/", "").replace("/var/lib/gwanmun/trust", "trust")
-    config = load(written(folder, text), {"CREDENTIALS_DIRECTORY": str(folder)})
+    return load(written(folder, text), {"CREDENTIALS_DIRECTORY": str(folder)})
+
+
+def test_the_example_loads_and_shows_the_defaults(folder: Path) -> None:
+    config = example(folder)
     plain = load(written(folder, BASE), {})
     assert (config.times, config.limits, config.request) == (plain.times, plain.limits, plain.request)
     points = tomllib.loads((folder / "policy.toml").read_text("utf-8"))["points"]
     assert {lane.point for lane in config.lanes} <= points.keys()
+
+
+def test_an_installed_gate_takes_the_example(folder: Path) -> None:
+    config = example(folder)
+    assert [device.id for device in config.devices.values() if simulated_by(device) is not None] == []
+    assert isinstance(config.device("lane", "hall-in").wiring, ModbusWiring)
+    assert isinstance(config.device("signal", "hall-in").light, ModbusLight)
+    for device in ("lane.hall-in", "signal.hall-in"):
+        assert callable(open_device(config, config.devices[device], SystemClock()).start)
+
+
+def test_the_examples_other_lane_loads_in_place_of_the_first(folder: Path) -> None:
+    begin, other, end = (
+        EXAMPLE.index(mark)
+        for mark in ("[device.lane.hall-in]\n", "#[device.lane.hall-in]\n", "[device.signal.hall-in]\n")
+    )
+    text = EXAMPLE[:begin] + re.sub("(?m)^#(?=\\S)", "", EXAMPLE[other:end]) + EXAMPLE[end:]
+    assert isinstance(example(folder, text).device("lane", "hall-in").wiring, GpioWiring)
 
 
 def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
@@ -332,8 +388,11 @@ def test_every_key_is_explained_in_the_documentation(folder: Path) -> None:
         "path",
         "ecp",
         "max_apdu",
+        "light",
         "sound",
         "text",
+        *(f"light.{lamp}" for lamp in Lamp),
+        *(f"light.{key}" for key in ("driver", "chip", "active_low", "unit")),
         *(f"sound.{key}" for key in ("player", "device", "speech", "languages", "recordings", "repeat_s")),
         *(f"text.{key}" for key in ("device", "baud", "columns", "rows", "encoding", "commands")),
         "chip",
@@ -587,7 +646,6 @@ device = "/dev/ttyUSB0"
 def test_a_sign_of_parts_has_its_defaults_and_opens_as_its_port(folder: Path) -> None:
     config = load(written(folder, BASE.replace(SIGN, PANEL)), {})
     assert config.device("signal", "hall").options == {
-        "light": "none",
         "sound.player": "aplay",
         "sound.device": "plughw:1,0",
         "sound.repeat_s": "10.0",
@@ -600,6 +658,70 @@ def test_a_sign_of_parts_has_its_defaults_and_opens_as_its_port(folder: Path) ->
         "text.commands": "cd5220",
     }
     assert callable(open_device(config, config.devices["signal.hall"], SystemClock()).show)
+
+
+@pytest.mark.parametrize(
+    ("sign", "light"),
+    [
+        (PANEL_GPIO, GpioLight("/dev/gpiochip0", {Lamp.GREEN: 5, Lamp.RED: 6})),
+        (PANEL_GPIO + "active_low = true\n", GpioLight("/dev/gpiochip0", {Lamp.GREEN: 5, Lamp.RED: 6}, True)),
+        (
+            PANEL_MODBUS,
+            ModbusLight(TcpPlace("192.0.2.10"), {Lamp.GREEN: 4, Lamp.RED: 5, Lamp.YELLOW: 6, Lamp.BLUE: 7}, unit=7),
+        ),
+        (
+            PANEL_MODBUS.replace('host = "192.0.2.10"', 'serial = "/dev/ttyUSB1"\nbaud = 19200').replace(
+                "yellow = 6\nblue = 7\n", ""
+            ),
+            ModbusLight(SerialPlace("/dev/ttyUSB1", 19200), {Lamp.GREEN: 4, Lamp.RED: 5}, unit=7),
+        ),
+    ],
+)
+def test_a_sign_of_lamps_alone_is_wired_as_written_and_opens_as_its_port(
+    folder: Path, sign: str, light: LightWiring
+) -> None:
+    config = load(written(folder, BASE.replace(SIGN, sign)), {})
+    assert config.device("signal", "hall").light == light
+    assert callable(open_device(config, config.devices["signal.hall"], SystemClock()).show)
+
+
+def clash(folder: Path, hardware: str, sign: str, more: str = "") -> str:
+    text = BASE.replace(PLAIN_LANE, hardware).replace(SIGN, sign + more)
+    with pytest.raises(ConfigError) as caught:
+        load(written(folder, text), {})
+    return f"{caught.value.key}: {caught.value.expected.en}"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "sign", "key", "first"),
+    [
+        ("gpio", PANEL_GPIO.replace("green = 5", "green = 20"), "light.green", "lane.hall.outputs.in"),
+        ("gpio", PANEL_GPIO, "light.green", "lane.hall.inputs.beam_a"),
+        ("gpio", PANEL_GPIO.replace("5", "30").replace("6", "12"), "light.red", "lane.hall.fire_line.no"),
+        ("modbus", PANEL_MODBUS.replace("green = 4", "green = 0"), "light.green", "lane.hall.outputs.in"),
+        ("modbus", PANEL_MODBUS.replace("blue = 7", "blue = 8"), "light.blue", "lane.hall.inputs.relay_in"),
+        ("serial", PANEL_MODBUS, "light.serial", "lane.hall.serial"),
+    ],
+)
+def test_a_lamp_does_not_hang_where_a_lane_does(folder: Path, hardware: str, sign: str, key: str, first: str) -> None:
+    wiring = GPIO if hardware == "gpio" else MODBUS
+    if hardware == "serial":
+        wiring, sign = (each.replace('host = "192.0.2.10"', 'serial = "/dev/ttyUSB0"') for each in (wiring, sign))
+    said = clash(folder, wiring, sign)
+    assert said == f"device.signal.hall.{key}: a place that device.{first} does not use is expected"
+
+
+def test_two_signs_do_not_share_a_lamp(folder: Path) -> None:
+    other = PANEL_GPIO.replace(".hall", ".other").replace("green = 5", "green = 7")
+    said = clash(folder, PLAIN_LANE, PANEL_GPIO, "[device.signal.other]\n" + other)
+    assert said == "device.signal.other.light.red: a place that device.signal.hall.light.red does not use is expected"
+
+
+def test_lamps_on_the_lanes_own_module_are_fine_on_coils_of_their_own(folder: Path) -> None:
+    text = BASE.replace(PLAIN_LANE, MODBUS).replace(SIGN, PANEL_MODBUS)
+    assert load(written(folder, text), {}).device("signal", "hall").light is not None
+    apart = text.replace("unit = 7\ngreen = 4", "unit = 8\ngreen = 0")
+    assert load(written(folder, apart), {}).device("signal", "hall").light is not None
 
 
 def test_speech_can_be_switched_off_and_recordings_given(folder: Path) -> None:
