@@ -83,8 +83,8 @@ def probe(machine: Machine, installed: Installed) -> Machine:
 
 @pytest.fixture(scope="module")
 def building(refused: Refusal) -> Machine:
-    """Controller, broker and agent, installed as an installer would, with the example configuration and real keys. Its lane is
-    simulated, so that the testbed is put on the agent's path."""
+    """Controller, broker and agent, installed as an installer would, with the example configuration and real keys. The lane is
+    simulated here, so that the testbed is put on the agent's path."""
     return refused.machine
 
 
@@ -125,10 +125,11 @@ def refused(machine: Machine, installed: Installed, tmp_path_factory: pytest.Tem
     )
     machine.run("chown -R root:gwanmun /var/lib/gwanmun/trust")
     machine.run("sed -i 's/^host = .*/host = \"localhost\"/' /etc/gwanmun/gate.toml /etc/gwanmun/controller.toml")
+    _simulate_the_lane(machine.root / "etc/gwanmun/gate.toml")
     # install.sh starts what has a configuration of its own: the untouched example it leaves alone.
     machine.run("echo '# checked by the installer' >> /etc/gwanmun/gate.toml")
     machine.run(f"{INSTALL} controller --start")
-    # The example's lane is simulated: the package alone refuses it, which is kept for a test, and takes it beside the testbed.
+    # The lane is simulated: the package alone refuses it, which is kept for a test, and takes it beside the testbed.
     output = machine.run(f"{INSTALL} gate; echo status $?", check=False)
     status = machine.show("gwanmun-agent", "ExecMainStatus")
     refusal = Refusal(machine, output, status, machine.show("gwanmun-agent", "NRestarts"), machine.journal(AGENT))
@@ -139,6 +140,16 @@ def refused(machine: Machine, installed: Installed, tmp_path_factory: pytest.Tem
     machine.run("systemctl daemon-reload")
     machine.run(f"{INSTALL} gate")
     return refusal
+
+
+def _simulate_the_lane(file: Path) -> None:
+    """In place of the example's module, which is not on this network."""
+    simulated = '[device.lane.hall-in]\ndriver = "simulated"\npath = "/run/gwanmun/gate/hall-in.lane"\n\n'
+    text, replaced = re.subn(
+        r"(?ms)^\[device\.lane\.hall-in\]$.*?(?=^\[device\.signal\.)", simulated, file.read_text("utf-8"), count=1
+    )
+    assert replaced == 1
+    file.write_text(text, "utf-8")
 
 
 COUNT = """python3 -c '
