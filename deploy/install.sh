@@ -100,7 +100,7 @@ put() { # put MODE FILE TARGET: copies when it differs
 }
 put 644 "$src/deploy/sysusers.d/gwanmun.conf" "$lib/sysusers.d/gwanmun.conf"
 put 644 "$src/deploy/tmpfiles.d/gwanmun.conf" "$lib/tmpfiles.d/gwanmun.conf"
-put 644 "$src/docs/install.md" /usr/local/share/doc/gwanmun/install.md
+for page in "$src"/docs/*.md; do put 644 "$page" "/usr/local/share/doc/gwanmun/${page##*/}"; done
 systemd-sysusers "$lib/sysusers.d/gwanmun.conf"
 systemd-tmpfiles --create "$lib/tmpfiles.d/gwanmun.conf"
 put 644 "$src/deploy/systemd/$service.service" "$lib/systemd/system/$service.service"
