@@ -323,6 +323,10 @@ class Signal(Protocol):
         """Show light, text and sound. Raises DriverError."""
         ...
 
+    async def gone(self) -> None:
+        """Waits until the sign is gone, shown anything or not, and raises DriverError then."""
+        ...
+
 
 class LightOutput(Protocol):
     """The lamps of a sign, on outputs of whatever kind. After `stop` they show nothing that invites anybody to pass."""

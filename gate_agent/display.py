@@ -7,6 +7,7 @@ import asyncio
 from drivers.ports import DriverError, Message, Signal
 from gate_agent.devices import Supervised
 from gate_agent.timers import CallLater, Handle
+from protocol.race import race
 
 SHOW_S = 2.0
 """Longest wait for the sign to take a message."""
@@ -47,10 +48,14 @@ class Display:
         self._wanted = message
         self._changed.set()
 
-    async def watch(self, _signal: Signal) -> None:
-        """Hand messages to the sign; the work of its supervisor. Raises DriverError."""
+    async def watch(self, signal: Signal) -> None:
+        """Hand messages to the sign; the work of its supervisor. Raises DriverError, also when the sign goes with nothing new
+        to be shown."""
         self._shown = None  # a sign that was restarted shows nothing yet
         self._changed.set()
+        await race(self._hand_over(), signal.gone())
+
+    async def _hand_over(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()

@@ -24,5 +24,9 @@ class Display:
     async def stop(self) -> None:
         await self._lines.close()
 
+    async def gone(self) -> None:
+        while True:
+            await self._lines.receive()  # it answers nothing; what it says is passed over until it hangs up
+
     async def show(self, message: Message) -> None:
         await self._lines.send({"light": message.light.value, "ko": message.ko, "en": message.en})

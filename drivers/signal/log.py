@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from drivers.ports import Message
@@ -17,6 +18,9 @@ class LogSignal:
 
     async def stop(self) -> None:
         pass
+
+    async def gone(self) -> None:
+        await asyncio.Event().wait()  # there is no device to lose
 
     async def show(self, message: Message) -> None:
         _log.info("%s: %s / %s", message.light.value, message.ko, message.en)

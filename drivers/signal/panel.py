@@ -82,6 +82,10 @@ class Panel:
         for kept in self._kept:
             kept.task, kept.works = None, False
 
+    async def gone(self) -> None:
+        """Never: each part that is lost is told of by itself, and all of them with the next message."""
+        await asyncio.Event().wait()
+
     async def show(self, message: Message) -> None:
         """Handed to every part that works; nobody waits for a device. Raises DriverError when every part is gone."""
         for kept in self._kept:

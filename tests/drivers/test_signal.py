@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -75,3 +76,16 @@ async def test_a_lane_without_display_has_its_messages_in_the_log(caplog: pytest
 def test_refuses_a_signal_that_cannot_be_meant(driver: str, path: str) -> None:
     with pytest.raises(ValueError, match=r"signal driver|path"):
         open_signal(driver=driver, path=path)
+
+
+async def test_a_display_that_hangs_up_is_gone_though_nothing_is_shown(turnstile: Turnstile) -> None:
+    sign = open_signal(driver="simulated", path=str(turnstile.display_path))
+    await sign.start()
+    gone = asyncio.ensure_future(sign.gone())
+    await sign.show(GO)
+    await turnstile.until(lambda: turnstile.shown == GO, GUARD_S)
+    assert not gone.done()
+    await turnstile.stop()
+    with pytest.raises(DriverError):
+        await asyncio.wait_for(gone, GUARD_S)
+    await sign.stop()

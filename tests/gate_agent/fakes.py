@@ -134,7 +134,11 @@ class FakeSignal(_Device):
     def __init__(self) -> None:
         super().__init__()
         self.shown: list[Message] = []
-        self.changed = asyncio.Event()
+        self.changed, self.lost = asyncio.Event(), asyncio.Event()
+
+    async def gone(self) -> None:
+        await self.lost.wait()
+        raise DriverError("unplugged")
 
     async def show(self, message: Message) -> None:
         self.shown.append(message)
