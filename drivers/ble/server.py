@@ -21,6 +21,7 @@ from drivers.ble.inbox import Inbox
 from drivers.ports import Carrier, DriverError, LinkEndedError, LinkError, LinkLostError, LinkTimeoutError
 from mdoc import ble
 from protocol.clock import Clock
+from protocol.race import race
 
 _log = logging.getLogger(__name__)
 
@@ -339,14 +340,7 @@ class GattServer:
 
     async def _start_of(self, session: Session) -> None:
         """Until a phone starts; an adapter that goes or is stopped meanwhile is noticed. Raises DriverError."""
-        waits = (session.started.wait(), self._host.gone(), self._stopped.wait())
-        watched = [asyncio.ensure_future(wait) for wait in waits]
-        try:
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in watched:
-                task.cancel()
-            await asyncio.gather(*watched, return_exceptions=True)
+        await race(session.started.wait(), self._host.gone(), self._stopped.wait())
         if not session.started.is_set():
             raise DriverError("the radio was lost or stopped while a phone was waited for")
 
