@@ -47,6 +47,8 @@ class ControllerConfig:
     mqtt: MqttSettings
     web: Web
     ingest: Ingest
+    records_key: Path
+    """Private key (PEM) that signs acknowledgements and replay requests."""
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfig:
@@ -63,6 +65,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
     time_zone = _time_zone(root)
     mqtt = _mqtt(root.table("mqtt"))
     web = _web(root.optional_table("web"))
+    records = root.table("records")
+    records_key = records.file_path("key")
+    records.done()
     limits = root.optional_table("ingest")
     ingest = Ingest(
         batch=limits.whole("batch", 1, 10_000, 500),
@@ -70,7 +75,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
     )
     limits.done()
     root.done()
-    return ControllerConfig(path, site, state_dir / "controller.db", time_zone, mqtt, web, ingest)
+    return ControllerConfig(path, site, state_dir / "controller.db", time_zone, mqtt, web, ingest, records_key)
 
 
 def _time_zone(root: Table) -> ZoneInfo:

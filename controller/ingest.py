@@ -17,6 +17,8 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from controller import sorting
 from controller.config import Ingest as Settings
 from controller.sorting import Sorted
@@ -71,15 +73,17 @@ class Ingest:
         thread: StoreThread,
         link: MqttLink,
         site: str,
+        key: ec.EllipticCurvePrivateKey,
         settings: Settings,
         clock: Clock,
         random: Random,
         on_batch: Callable[[Sorted, Committed], None],
         on_condition: Callable[[], None],
     ) -> None:
-        """`on_batch` is called on the loop after each commit, `on_condition` when `store_ok` changes."""
+        """`key` signs acknowledgements. `on_batch` is called on the loop after each commit, `on_condition` when `store_ok`
+        changes."""
         self._store, self._thread, self._link, self._site = store, thread, link, site
-        self._settings, self._clock = settings, clock
+        self._key, self._settings, self._clock = key, settings, clock
         self._on_batch, self._on_condition = on_batch, on_condition
         self._backoff = Backoff(RETRY_BASE_S, RETRY_CAP_S, random)
         self._queue: deque[Message] = deque()
@@ -189,7 +193,12 @@ class Ingest:
             if not self._dirty:
                 self._to_ack.clear()
             results = await asyncio.gather(
-                *(self._link.publish(topics.ack(self._site, gate), ack.encode(), retain=True) for gate, ack in some)
+                *(
+                    self._link.publish(
+                        topics.ack(self._site, gate), ack.encode(self._site, gate, self._key), retain=True
+                    )
+                    for gate, ack in some
+                )
             )
             failed = [each for each, result in zip(some, results, strict=True) if not result.ok]
             self.figures.acks += len(some) - len(failed)

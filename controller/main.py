@@ -15,6 +15,9 @@ from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from controller import web
 from controller.beacon import Beacons
 from controller.config import ConfigError, ControllerConfig, load
@@ -77,6 +80,7 @@ class Controller:
             thread=self._thread,
             link=self.link,
             site=config.site,
+            key=self._records_key(),
             settings=config.ingest,
             clock=self._clock,
             random=self._random,
@@ -107,6 +111,21 @@ class Controller:
             *self.ingest.tasks,
         ]
         _log.info("site %s, page at %s", config.site, self.url)
+
+    def _records_key(self) -> ec.EllipticCurvePrivateKey:
+        """Raises StartError."""
+        path = self.config.records_key
+        try:
+            key = load_pem_private_key(path.read_bytes(), None)
+        except (OSError, ValueError, TypeError) as error:
+            raise StartError(
+                f"기록에 서명할 키를 쓸 수 없습니다: {path}\nrecords.key {path}: a PEM private key is expected"
+            ) from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise StartError(
+                f"타원곡선 개인키여야 합니다: {path}\nrecords.key {path}: an elliptic-curve key is expected"
+            )
+        return key
 
     async def wait(self) -> None:
         """Returns never; raises what ended one of the parts."""

@@ -93,7 +93,7 @@ class Pages:
             zone=zone.key,
             clock=clock,
             t=lambda key: wording.text(key, language),
-            kind=lambda stored: wording.KINDS[stored.event.kind],
+            kind=lambda stored: wording.KINDS.get(stored.event.kind, wording.UNKNOWN_KIND),
             decision=lambda lane: wording.KINDS[lane.decision.kind],
             state=lambda lane: wording.STATES[lane.state],
             uplink=lambda gate: wording.ONLINE[gate.online],
@@ -126,7 +126,7 @@ def counted(stored: Stored) -> str:
     return f"×{count}" if several and stored.event.kind is not Kind.LOG_GAP else ""
 
 
-DETAIL = {
+DETAIL: dict[str, tuple[str, ...]] = {
     Kind.GATE_BOOT: ("version",),
     Kind.LANE_FAULT: ("detail", "what"),
     Kind.DEVICE_DEGRADED: ("device", "detail", "why"),

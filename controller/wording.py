@@ -37,7 +37,7 @@ class Label:
         return self.ko if language == "ko" else self.en
 
 
-KINDS: dict[Kind, Label] = {
+KINDS: dict[str, Label] = {
     Kind.GATE_BOOT: Label("▶", Tone.CALM, "게이트 시작", "Gate started"),
     Kind.GATE_STOPPED: Label("■", Tone.WARN, "게이트 정지", "Gate stopped"),
     Kind.ACCESS_GRANTED: Label("✓", Tone.GOOD, "출입 허가", "Granted"),
@@ -86,8 +86,14 @@ KINDS: dict[Kind, Label] = {
     Kind.DEVICE_RESTORED: Label("✓", Tone.CALM, "장치 복구", "Device restored"),
     Kind.TRUST_APPLIED: Label("✓", Tone.CALM, "신뢰 목록 적용", "Trust data applied"),
     Kind.TRUST_REJECTED: Label("⚠", Tone.BAD, "신뢰 목록 거부", "Trust data rejected"),
+    Kind.ALARM_UPLINK: Label("⚠", Tone.BAD, "전송 경보", "Uplink alarm"),
+    Kind.ALARM_UPLINK_CLEARED: Label("✓", Tone.CALM, "전송 경보 해제", "Uplink alarm cleared"),
     Kind.LOG_GAP: Label("⚠", Tone.BAD, "기록 누락", "Gap in the log"),
+    Kind.JOURNAL_CHECKPOINT: Label("✎", Tone.CALM, "기록 서명", "Journal signed"),
+    Kind.JOURNAL_PRUNED: Label("✂", Tone.CALM, "지난 기록 삭제", "Old records removed"),
 }
+UNKNOWN_KIND = Label("?", Tone.WARN, "모르는 이벤트", "Unknown event")
+"""Of a gate whose software is newer than this."""
 STATES: dict[LaneState, Label] = {
     LaneState.UNKNOWN: Label("?", Tone.WARN, "모름", "Unknown"),
     LaneState.BOOT: Label("…", Tone.WARN, "시작 중", "Starting"),

@@ -43,7 +43,7 @@ while [ $# -gt 0 ]; do
 done
 case "$role" in
 gate) service=gwanmun-agent packages=(python3 python3-venv libzbar0 libusb-1.0-0 bluez dbus procps tzdata) keys=(gate/reader.key gate/mqtt.key) ;;
-controller) service=gwanmun-controller packages=(python3 python3-venv mosquitto procps) keys=(controller/mqtt.key broker/broker.key) ;;
+controller) service=gwanmun-controller packages=(python3 python3-venv mosquitto procps) keys=(controller/mqtt.key controller/records.key broker/broker.key) ;;
 *) usage >&2; die "--role gate 또는 --role controller가 필요합니다" "--role gate or --role controller is needed" ;;
 esac
 [ "$(id -u)" -eq 0 ] || die "root로 실행하십시오: sudo deploy/install.sh ..." "run as root: sudo deploy/install.sh ..."

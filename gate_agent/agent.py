@@ -30,7 +30,7 @@ from gate_agent.guard import Guard
 from gate_agent.hardware import open_device
 from gate_agent.journal import Journal, RecordUnavailableError
 from gate_agent.judge import Judge
-from gate_agent.keys import public_key, reader_identity, signers
+from gate_agent.keys import gate_key, public_key, reader_identity, signers
 from gate_agent.lane import Lane, Ports
 from gate_agent.modes import DAMAGED_ORDERS, KeptModes
 from gate_agent.passage import Effect, Orders
@@ -105,6 +105,8 @@ class Agent:
         self._started_at = clock.monotonic()
         self._identity = reader_identity(config)
         self._list_key = public_key(config.list_key)
+        self._controller_key = public_key(config.mqtt.controller_key)
+        self._gate_key = gate_key(config)
         self._parts_down: set[str] = set()
         """Parts of devices that work otherwise, such as the loudspeaker of a sign."""
         self._devices = {device.id: self._supervise(device) for device in config.devices.values()}
@@ -415,6 +417,7 @@ class Agent:
             site=config.site,
             gate=config.id,
             boot=self.boot,
+            controller_key=self._controller_key,
             in_flight=config.limits.in_flight,
             random=self._random,
             call_later=asyncio.get_running_loop().call_later,

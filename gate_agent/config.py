@@ -47,6 +47,9 @@ class Mqtt:
     ca: Path
     certificate: Path
     key: Path
+    """The gate's own; it signs what the journal vouches for as well."""
+    controller_key: Path
+    """Public key (PEM) that signs acknowledgements and replay requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +433,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
         mqtt_table.file_path("ca"),
         mqtt_table.file_path("certificate"),
         mqtt_table.file_path("key"),
+        mqtt_table.file_path("controller_key"),
     )
     mqtt_table.done()
 

@@ -22,11 +22,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gate_agent.signed import open_signed, seal
 from mdoc import cbor, cose
 from mdoc.errors import MalformedError, TrustError
 from mdoc.issuerlist import format_tdate
 from mdoc.mso import tdate
+from protocol.signed import open_signed, seal
 
 TYPE = "application/gwanmun-deny+cbor"
 FILE = "deny.cose"

@@ -40,6 +40,19 @@ def public_key(path: Path) -> ec.EllipticCurvePublicKey:
     return key
 
 
+def gate_key(config: GateConfig) -> ec.EllipticCurvePrivateKey:
+    """The gate's own key, of its certificate towards the broker; it signs what the journal vouches for. Raises ConfigError."""
+    try:
+        key = load_pem_private_key(config.mqtt.key.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        why = Expected("암호 없는 PEM 개인키가 있어야 합니다", "a PEM private key without a password is expected")
+        raise ConfigError(config.file, "mqtt.key", why) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        why = Expected("타원곡선 개인키여야 합니다", "an elliptic-curve key is expected")
+        raise ConfigError(config.file, "mqtt.key", why)
+    return key
+
+
 def signers(config: GateConfig) -> Signers:
     """Raises ConfigError."""
     paths = (config.policy_key, config.deny_key, config.visit_key)

@@ -17,6 +17,7 @@ from paho.mqtt.client import topic_matches_sub
 
 from gate_agent.journal import AckMismatchError, Journal, Record, RecordUnavailableError
 from gate_agent.timers import CallLater, Handle
+from mdoc.cose import PublicKey
 from protocol import ack, mqtt, topics
 from protocol.ack import Ack
 from protocol.backoff import Backoff
@@ -75,6 +76,7 @@ class Uplink:
         site: str,
         gate: str,
         boot: str,
+        controller_key: PublicKey,
         in_flight: int,
         random: Random,
         call_later: CallLater,
@@ -84,9 +86,11 @@ class Uplink:
         report: Callable[[Kind, dict[str, str]], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`connect` makes the (not yet started) broker link from will, message and state callbacks. `state` gives the
-        retained state for an epoch and sequence. `report` records device.degraded and device.restored."""
+        """`controller_key` signs acknowledgements. `connect` makes the (not yet started) broker link from will, message and state
+        callbacks. `state` gives the retained state for an epoch and sequence. `report` records device.degraded and
+        device.restored."""
         self._journal, self._site, self._gate, self._boot = journal, site, gate, boot
+        self._controller_key = controller_key
         self._window, self._call_later = in_flight, call_later
         self._state, self._health, self._health_s, self._sleep = state, health, health_s, sleep
         self._report = report
@@ -197,7 +201,7 @@ class Uplink:
                 listener(message)
                 return
         try:
-            self._ack = ack.parse(message.payload)
+            self._ack = ack.parse(message.payload, self._site, self._gate, self._controller_key)
         except ValueError:
             _log.warning("a message on the ack topic that is no acknowledgement")
             return

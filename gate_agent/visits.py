@@ -19,12 +19,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gate_agent.signed import open_signed, seal
 from mdoc import cose
 from mdoc.errors import MalformedError, MdocError
 from mdoc.issuerlist import format_tdate
 from mdoc.mso import tdate
 from policy.situation import Visit
+from protocol.signed import open_signed, seal
 
 TYPE = "application/gwanmun-visit+cbor"
 FOLDER = "visits"

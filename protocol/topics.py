@@ -34,6 +34,16 @@ def health(site: str, gate: str) -> str:
     return f"{ROOT}/{site}/{gate}/health"
 
 
+def alarm(site: str, gate: str) -> str:
+    """Gate writes, QoS 1, not retained: a copy of an urgent record, ahead of the backlog."""
+    return f"{ROOT}/{site}/{gate}/alarm"
+
+
+def replay(site: str, gate: str) -> str:
+    """Controller writes, QoS 1, not retained, expires: which records it asks for again."""
+    return f"{ROOT}/{site}/{gate}/replay"
+
+
 def ack(site: str, gate: str) -> str:
     """Controller writes, QoS 1, retained: highest contiguous record stored."""
     return f"{ROOT}/{site}/{gate}/ack"

@@ -229,7 +229,7 @@ class Building:
         gate["clock"] = {"boot_error_ms": 1000}
         gate["reader"] = {"certificate": "reader.pem", "key": "reader.key"}
         gate["policy"] = {"file": "policy.toml"}
-        gate["mqtt"] = self._mqtt(keys, GATE)
+        gate["mqtt"] = self._mqtt(keys, GATE) | {"controller_key": str(keys.records_public)}
         devices: dict[str, dict[str, dict[str, str]]] = {
             "camera": {},
             "nfc": {},
@@ -262,6 +262,7 @@ class Building:
         controller = tomlkit.parse((config / "controller.toml").read_text("utf-8")).unwrap()
         controller |= {"site": SITE, "state_dir": str(self.controller_state)}
         controller["mqtt"] |= self._mqtt(keys, "controller")
+        controller["records"] = {"key": str(keys.records_key)}
         controller["web"] = {"bind": "127.0.0.1", "port": self.web_port}
         self._write("controller/controller.toml", controller)
 

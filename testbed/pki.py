@@ -34,7 +34,7 @@ class Identity:
 
 
 class DevicePki:
-    """Keeps its files in one directory; `ca` is what everybody trusts."""
+    """Keeps its files in one directory; `ca` is what everybody trusts, `records` signs for the controller what it holds."""
 
     def __init__(self, directory: Path, now: datetime) -> None:
         """Makes the directory and a new authority in it."""
@@ -49,6 +49,15 @@ class DevicePki:
         )
         self.ca = directory / "ca.pem"
         _write(self.ca, self._certificate.public_bytes(serialization.Encoding.PEM))
+        self.records = ec.generate_private_key(ec.SECP256R1())
+        self.records_key, self.records_public = directory / "records.key", directory / "records.pub.pem"
+        _write(self.records_key, _private(self.records))
+        _write(
+            self.records_public,
+            self.records.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            ),
+        )
 
     def server(self, names: Sequence[str] = BROKER_NAMES) -> Identity:
         """The broker; `names` are the host names and addresses it is reached by."""
@@ -73,12 +82,7 @@ class DevicePki:
             )
         identity = Identity(self.directory / f"{file}.pem", self.directory / f"{file}.key")
         _write(identity.certificate, self._sign(builder).public_bytes(serialization.Encoding.PEM))
-        _write(
-            identity.key,
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
-        )
+        _write(identity.key, _private(key))
         return identity
 
     def _builder(
@@ -97,6 +101,12 @@ class DevicePki:
 
     def _sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         return builder.sign(self._key, hashes.SHA256())
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _name(common_name: str) -> x509.Name:

@@ -17,6 +17,7 @@ from controller.config import ControllerConfig, load
 from controller.main import Controller
 from controller.sorting import sort
 from controller.store import Committed, Store
+from mdoc.cose import PublicKey
 from protocol import ack, events, topics
 from protocol.ack import Ack
 from protocol.clock import SystemClock
@@ -141,7 +142,8 @@ def config_file(tmp_path: Path, pki: DevicePki, broker: Broker) -> Path:
     file = tmp_path / "controller.toml"
     file.write_text(
         f'site = "{SITE}"\nstate_dir = "state"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\nca = "pki/ca.pem"\n'
-        'certificate = "pki/controller.pem"\nkey = "pki/controller.key"\nreconnect_max_s = 0.5\n[web]\nport = 0\n'
+        'certificate = "pki/controller.pem"\nkey = "pki/controller.key"\nreconnect_max_s = 0.5\n'
+        '[records]\nkey = "pki/records.key"\n[web]\nport = 0\n'
     )
     return file
 
@@ -174,13 +176,13 @@ class GateLink:
 
     link: MqttLink
 
-    def __init__(self, gate: str) -> None:
-        self.gate = gate
+    def __init__(self, gate: str, signer: PublicKey) -> None:
+        self.gate, self.signer = gate, signer
         self.acks: list[Ack] = []
         self._heard = asyncio.Event()
 
     def hear(self, message: Message) -> None:
-        self.acks.append(ack.parse(message.payload))
+        self.acks.append(ack.parse(message.payload, SITE, self.gate, self.signer))
         self._heard.set()
 
     async def send(self, *records: bytes) -> None:
@@ -199,7 +201,7 @@ async def connect_gate(broker: Broker, pki: DevicePki) -> AsyncIterator[Callable
     links: list[MqttLink] = []
 
     async def connect(gate: str = "gate-1") -> GateLink:
-        identity, found = pki.client(gate), GateLink(gate)
+        identity, found = pki.client(gate), GateLink(gate, pki.records.public_key())
         link = MqttLink(
             MqttSettings(
                 "127.0.0.1",

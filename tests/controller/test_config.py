@@ -19,12 +19,14 @@ port = 8883
 ca = "ca.pem"
 certificate = "c.pem"
 key = "c.key"
+[records]
+key = "r.key"
 """
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    for name in ("ca.pem", "c.pem", "c.key"):
+    for name in ("ca.pem", "c.pem", "c.key", "r.key"):
         (tmp_path / name).write_text("x")
     return tmp_path / "controller.toml"
 
@@ -46,6 +48,7 @@ def test_the_example_is_complete_and_its_commented_defaults_are_the_real_ones(fi
         "/etc/gwanmun/mqtt-ca.pem": "ca.pem",
         "/etc/gwanmun/controller-mqtt.pem": "c.pem",
         "credential:mqtt.key": "c.key",
+        "credential:records.key": "r.key",
         "/var/lib/gwanmun/controller": "state",
     }.items():
         assert f'"{deployed}"' in text, deployed

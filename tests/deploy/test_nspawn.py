@@ -23,7 +23,7 @@ from tests.deploy.machine import Machine, booted
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nspawn")]
 
 HERE = Path(__file__).parent
-KEYS = ("gate/reader.key", "gate/mqtt.key", "controller/mqtt.key", "broker/broker.key")
+KEYS = ("gate/reader.key", "gate/mqtt.key", "controller/mqtt.key", "controller/records.key", "broker/broker.key")
 AGENT = "gwanmun-agent"
 SERVICES = {"gate": AGENT, "controller": "gwanmun-controller"}
 INSTALL = "cd /root/gwanmun && deploy/install.sh --no-apt --wheels /root/wheels --role"
@@ -116,6 +116,8 @@ def refused(machine: Machine, installed: Installed, tmp_path_factory: pytest.Tem
         (gate.certificate, "etc/gwanmun/mqtt.pem"),
         (controller.certificate, "etc/gwanmun/controller-mqtt.pem"),
         (pki.ca, "etc/gwanmun/mqtt-ca.pem"),
+        (pki.records_key, "etc/gwanmun/credentials/controller/records.key"),
+        (pki.records_public, "etc/gwanmun/controller-records.pub.pem"),
         (authority.directory / "list-signer.pub.pem", "etc/gwanmun/list-signer.pub.pem"),
     ):
         shutil.copyfile(source, machine.root / target)

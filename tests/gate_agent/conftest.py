@@ -178,7 +178,7 @@ class Bench:
         finally:
             db.close()
 
-    async def kinds(self) -> list[Kind]:
+    async def kinds(self) -> list[Kind | str]:
         return [event.kind for event in await self.records() if event.kind is not Kind.TRUST_APPLIED]
 
     async def reasons(self) -> list[str]:

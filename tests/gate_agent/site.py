@@ -141,7 +141,7 @@ def build(
         f'[trust]\ndirectory = "trust"\nlist_key = "{authority.directory}/list-signer.pub.pem"\n'
         f'[reader]\ncertificate = "reader.pem"\nkey = "reader.key"\n[policy]\nfile = "policy.toml"\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\nca = "{pki.ca}"\n'
-        f'certificate = "{identity.certificate}"\nkey = "{identity.key}"\n'
+        f'certificate = "{identity.certificate}"\nkey = "{identity.key}"\ncontroller_key = "{pki.records_public}"\n'
         f'[device.nfc.hall]\ndriver = "nfcpy"\npath = "udp:127.0.0.1:{nfc_port}"\n'
         '[device.camera.hall]\ndriver = "opencv"\nsource = "absent.mjpg"\n'
         '[device.lane.hall]\ndriver = "simulated"\npath = "lane.sock"\n'

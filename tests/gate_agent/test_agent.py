@@ -176,7 +176,9 @@ async def test_every_record_reaches_the_controller_and_leaves_the_outbox(site: S
         stored = site.journal.read()
         assert [received[event.seq] for event in stored] == [event.raw for event in stored]
         await controller.publish(
-            topics.ack(SITE, GATE), Ack(stored[-1].epoch, stored[-1].seq, stored[-1].hash).encode(), retain=True
+            topics.ack(SITE, GATE),
+            Ack(stored[-1].epoch, stored[-1].seq, stored[-1].hash).encode(SITE, GATE, site.pki.records),
+            retain=True,
         )
         assert chain.verify(site.folder / "state" / "journal.db").unacknowledged == len(stored)
         async with site.running() as agent:

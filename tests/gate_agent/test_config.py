@@ -55,6 +55,7 @@ port = 8883
 ca = "ca.pem"
 certificate = "gate.pem"
 key = "gate.key"
+controller_key = "controller.pub.pem"
 [device.camera.hall]
 driver = "opencv"
 source = 0
@@ -80,7 +81,7 @@ ble = "hall"
 hardware = "hall"
 signal = "hall"
 """
-FILES = ("list.pem", "reader.pem", "reader.key", "policy.toml", "ca.pem", "gate.pem", "gate.key")
+FILES = ("list.pem", "reader.pem", "reader.key", "policy.toml", "ca.pem", "gate.pem", "gate.key", "controller.pub.pem")
 
 
 @pytest.fixture
@@ -334,7 +335,15 @@ EXAMPLE = (Path(__file__).parents[2] / "config" / "gate.toml").read_text("utf-8"
 
 def example(folder: Path, text: str = EXAMPLE) -> GateConfig:
     """config/gate.toml with its absolute paths moved into a folder that has the files."""
-    for name in ("list-signer.pub.pem", "reader.pem", "mqtt-ca.pem", "mqtt.pem", "reader.key", "mqtt.key"):
+    for name in (
+        "list-signer.pub.pem",
+        "reader.pem",
+        "mqtt-ca.pem",
+        "mqtt.pem",
+        "reader.key",
+        "mqtt.key",
+        "controller-records.pub.pem",
+    ):
         (folder / name).write_text("-")
     shutil.copy(Path(__file__).parents[2] / "config" / "policy.toml", folder / "policy.toml")
     text = text.replace("/etc/gwanmun/", "").replace("/var/lib/gwanmun/trust", "trust")

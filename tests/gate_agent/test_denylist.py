@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from gate_agent import denylist
 from gate_agent.denylist import DenyList, build, key_entry, load, parse, status_entry
-from gate_agent.signed import seal
 from mdoc import cbor, cose
 from mdoc.cbor import Tag
 from mdoc.errors import MalformedError, MdocError, TrustError
 from mdoc.issuerlist import format_tdate
+from protocol.signed import seal
 from tests.conftest import NOW
 
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -50,7 +50,7 @@ def rows(path: Path) -> list[Event]:
         db.close()
 
 
-def kinds(path: Path) -> list[Kind]:
+def kinds(path: Path) -> list[Kind | str]:
     return [event.kind for event in rows(path)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from gate_agent.journal import Journal, Record
 from gate_agent.uplink import RESEND_BASE_S, RESEND_CAP_S, Uplink
@@ -23,6 +24,7 @@ from tests.gate_agent.fakes import FakeClock, FakeTimers
 
 SITE, GATE, BOOT = "seoul-1", "gate-1", "0011223344556677"
 EVENTS, ONLINE, STATE = topics.event(SITE, GATE), topics.online(SITE, GATE), topics.state(SITE, GATE)
+CONTROLLER = ec.generate_private_key(ec.SECP256R1())
 OK = PubResult(True, mqtt.OK)
 DENIED = PubResult(False, "Not authorized")
 
@@ -85,7 +87,7 @@ class FakeBroker:
         return PubResult(False, mqtt.NOT_CONNECTED)
 
     def acknowledge(self, record: Record, hash_: str | None = None) -> None:
-        self.give(Ack(record.epoch, record.seq, hash_ or record.hash).encode())
+        self.give(Ack(record.epoch, record.seq, hash_ or record.hash).encode(SITE, GATE, CONTROLLER))
 
     def give(self, payload: bytes) -> None:
         self.on_message(Message(topics.ack(SITE, GATE), payload, 1, True, {}, 1, None))  # type: ignore[arg-type]  # no real connection
@@ -153,6 +155,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         site=SITE,
         gate=GATE,
         boot=BOOT,
+        controller_key=CONTROLLER.public_key(),
         in_flight=5,
         random=Random(1),
         call_later=timers.call_later,

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gate_agent import visits
 from gate_agent.denylist import key_entry
-from gate_agent.signed import seal
 from gate_agent.visits import Record, Visits, build, handle_token, load, parse
 from mdoc.errors import MalformedError, TrustError
 from mdoc.issuerlist import format_tdate
 from policy.situation import Visit
+from protocol.signed import seal
 from tests.conftest import NOW
 
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from policy.situation import ClockQuality
 from protocol import ack, beacon, events, fields, health, status, topics, zone
@@ -17,6 +18,7 @@ from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
 from protocol.health import CameraHealth, Health
+from protocol.replay import Replay
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -26,10 +28,13 @@ LEAVES: dict[str, Callable[[str, str], str]] = {
     "state": topics.state,
     "online": topics.online,
     "health": topics.health,
+    "alarm": topics.alarm,
     "ack": topics.ack,
+    "replay": topics.replay,
     "time": lambda site, _gate: topics.time(site),
     "zoneTag": lambda site, gate: topics.zone_tag(site, gate, "{zone}"),
 }
+KEY = ec.generate_private_key(ec.SECP256R1())
 CONTROLLER = CHECKOUT / "controller"
 
 
@@ -111,7 +116,8 @@ def test_asyncapi_has_every_field_of_every_payload(api: Any) -> None:
         "lane": state["lanes"][0],
         "health": json.loads(Health("b", "1", 1, ClockQuality.SYNCED, 0, 0, "1").encode()),
         "camera": CameraHealth("camera.hall", 15, 3, 2, 0, 1500, 3500).body(),
-        "ack": json.loads(Ack("e", 1, "0" * 64).encode()),
+        "ack": json.loads(Ack("e", 1, "0" * 64).encode("s", "g", KEY)),
+        "replay": json.loads(Replay("e", 1, 1).encode("s", "g", KEY)),
         "time": json.loads(Beacon(datetime(2026, 11, 24, tzinfo=UTC), 1).encode()),
     }
     for name, payload in payloads.items():
@@ -148,10 +154,12 @@ def test_the_event_table_has_every_event_in_order_with_all_columns() -> None:
 def test_the_topic_table_has_every_topic() -> None:
     assert [row[0].strip("` ") for row in table("Topics")] == [
         topics.event("<site>", "<gate>"),
+        topics.alarm("<site>", "<gate>"),
         topics.state("<site>", "<gate>"),
         topics.online("<site>", "<gate>"),
         topics.health("<site>", "<gate>"),
         topics.ack("<site>", "<gate>"),
+        topics.replay("<site>", "<gate>"),
         topics.time("<site>"),
         topics.zone_tag("<site>", "<gate>", "<zone>"),
     ]

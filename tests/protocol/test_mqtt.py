@@ -394,5 +394,5 @@ def test_private_files_are_readable_by_their_owner_only(pki: DevicePki) -> None:
     pki.client("gate-1")
     pki.server()
     modes: dict[str, Any] = {path.name: path.stat().st_mode & 0o777 for path in pki.directory.iterdir()}
-    assert len(modes) == 5
+    assert len(modes) == 7
     assert set(modes.values()) == {0o600}

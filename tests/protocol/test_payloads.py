@@ -7,19 +7,22 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drivers.camera.figures import CONTROLS
 from policy.situation import ClockQuality
-from protocol import ack, beacon, events, fields, health, status, topics
+from protocol import ack, beacon, events, fields, health, replay, status, topics
 from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
 from protocol.health import CameraHealth, Health
+from protocol.replay import Replay
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
 ONLINE = Online(True, "b-17")
@@ -30,6 +33,8 @@ CAMERA = CameraHealth("camera.yard", 15, 9, 7, 2, 1450, 3900, ("exposure",))
 HEALTH = Health(
     "b-17", "0.1.0", 77, ClockQuality.HOLDOVER, 3, 9, "2026-11-20.3", ("camera.hall",), 900, None, (CAMERA,)
 )
+KEY = ec.generate_private_key(ec.SECP256R1())
+REPLAY = Replay("e1", 3, 9)
 ACK = Ack("e1", 7, "ab" * 32)
 BEACON = Beacon(datetime(2026, 11, 24, 1, 2, 3, 456000, tzinfo=UTC), 7)
 EVENT = events.build(
@@ -46,7 +51,16 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes, int]] = {
     "online": (status.parse_online, ONLINE.encode(), status.MAX_ONLINE_BYTES),
     "state": (status.parse_state, STATE.encode(), status.MAX_STATE_BYTES),
     "health": (health.parse, HEALTH.encode(), health.MAX_BYTES),
-    "ack": (ack.parse, ACK.encode(), ack.MAX_BYTES),
+    "ack": (
+        partial(ack.parse, site="hq", gate="gate-1", signer=KEY.public_key()),
+        ACK.encode("hq", "gate-1", KEY),
+        ack.MAX_BYTES,
+    ),
+    "replay": (
+        partial(replay.parse, site="hq", gate="gate-1", signer=KEY.public_key()),
+        REPLAY.encode("hq", "gate-1", KEY),
+        replay.MAX_BYTES,
+    ),
     "time": (beacon.parse, BEACON.encode(), beacon.MAX_BYTES),
     "event": (events.parse, EVENT, events.MAX_RECORD_BYTES),
 }
@@ -62,7 +76,8 @@ def test_what_is_built_parses_back() -> None:
     assert status.parse_online(ONLINE.encode()) == ONLINE
     assert status.parse_state(STATE.encode()) == STATE
     assert health.parse(HEALTH.encode()) == HEALTH
-    assert ack.parse(ACK.encode()) == ACK
+    assert ack.parse(ACK.encode("hq", "gate-1", KEY), "hq", "gate-1", KEY.public_key()) == ACK
+    assert replay.parse(REPLAY.encode("hq", "gate-1", KEY), "hq", "gate-1", KEY.public_key()) == REPLAY
     assert beacon.parse(BEACON.encode()) == BEACON
     event = events.parse(EVENT)
     assert (event.id, event.kind, event.raw) == ("gate-1/e1/1", Kind.ACCESS_GRANTED, EVENT)

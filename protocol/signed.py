@@ -1,4 +1,4 @@
-"""What the deny list and visit records share: a CBOR map in a COSE_Sign1 with a type header (RFC 9052 4.2, RFC 9596)."""
+"""A CBOR map in a COSE_Sign1 with a type header (RFC 9052 4.2, RFC 9596): deny list, visit records, statements of journals."""
 
 from __future__ import annotations
 
