@@ -69,6 +69,8 @@ KINDS: dict[str, Label] = {
     Kind.POWER_MAINS_RESTORED: Label("✓", Tone.CALM, "전원 복구", "Mains restored"),
     Kind.POWER_BATTERY_LOW: Label("⚠", Tone.BAD, "배터리 부족", "Battery low"),
     Kind.POWER_BATTERY_RESTORED: Label("✓", Tone.CALM, "배터리 회복", "Battery restored"),
+    Kind.DOOR_OPENED: Label("◧", Tone.CALM, "문 열림", "Door open"),
+    Kind.DOOR_CLOSED: Label("▣", Tone.CALM, "문 닫힘", "Door closed"),
     Kind.DOOR_MODE: Label("⇄", Tone.WARN, "운영 방식 변경", "Mode changed"),
     Kind.FIRE_ASSERTED: Label("⚠", Tone.BAD, "화재 개방", "Fire, opened"),
     Kind.FIRE_CLEARED: Label("✓", Tone.CALM, "화재 개방 해제", "Fire cleared"),

@@ -107,6 +107,7 @@ class Barrier:
         self._passage = Passage(settings.passage, orders)
         self._attempts: dict[str, Attempt] = {}
         """Of the credits that wait or are being walked."""
+        self._door_open = False
         self._timer: Handle | None = None
         self._timer_at: float | None = None
         self._listeners: list[Callable[[Message | None], None]] = []
@@ -318,8 +319,18 @@ class Barrier:
             yield
         finally:
             self._set_timer()
+            self._note_door()
             if self.state is not before:
                 self._tell(None)
+
+    def _note_door(self) -> None:
+        """The contact, where the lane has one. One that is set aside says nothing (`sensor.fault` says that)."""
+        now = self._passage.door_open
+        if now is None or now == self._door_open:
+            return
+        self._door_open = now
+        kind = Kind.DOOR_OPENED if now else Kind.DOOR_CLOSED
+        self._services.journal.note(kind, {"lane": self.settings.id})
 
     def _tell(self, problem: Message | None) -> None:
         for listener in self._listeners:

@@ -47,7 +47,7 @@ from gate_agent.proximity import Proximity
 from gate_agent.services import Services
 from gate_agent.taps import SecondTap
 from gate_agent.timers import CallLater, Handle
-from gate_agent.transaction import Attempt, Opened, RefusedError, Stage, reason_of
+from gate_agent.transaction import SECOND_FACTOR, Attempt, Opened, RefusedError, Stage, reason_of
 from gate_agent.zone import ZoneStoreError
 from gate_agent.zones import Way
 from mdoc.ble import ble_ident
@@ -59,6 +59,7 @@ from mdoc.type4tag import Shortcuts
 from policy.decision import RULES, Wait
 from policy.model import WALK_UP
 from policy.reasons import Reason
+from policy.situation import SecondFactor as Factor
 from protocol.events import Kind
 
 _log = logging.getLogger(__name__)
@@ -261,6 +262,8 @@ class Lane:
             on_wait=lambda: self.display.stand(messages.SECOND_FACTOR),
         )
         attempt.clock = judged.clock
+        if judged.situation.second_factor is Factor.PASSED:
+            attempt.assurance = (*attempt.assurance, SECOND_FACTOR)
         attempt.stage(Stage.DECIDED)
         decision = judged.decision
         if decision.wait is Wait.SECOND_PERSON:

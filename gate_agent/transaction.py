@@ -53,6 +53,8 @@ _log = logging.getLogger(__name__)
 
 PASS_ERROR_S = 10.0
 """Most seconds by which the clock's error may widen the freshness of a QR pass."""
+HOLDER_KEY, SECOND_FACTOR = "holder_key", "second_factor"
+"""Factors of `assurance`: the device, pass or card key has signed; the second factor of this lane was given."""
 TERMINATE_S = 1.0
 """Seconds for the last session message, which nobody waits for."""
 
@@ -134,6 +136,8 @@ class Attempt:
         self.in_force: InForce = services.trust.current
         self.clock: TimeFacts = services.judge.time()
         self._stages: dict[Stage, float] = {Stage.DETECT: detected_at}
+        self.assurance: tuple[str, ...] = ()
+        """Factors that were checked: HOLDER_KEY, SECOND_FACTOR."""
         self._link: Link | None = None
         self._last_message: bytes | None = None
 
@@ -165,13 +169,21 @@ class Attempt:
             **self.base(),
             "point": self._lane.point,
             "carrier": str(self.carrier),
+            **({"assurance": list(self.assurance)} if self.assurance else {}),
             **more,
             "pol": str(self.in_force.policy.version),
             "trust": self.in_force.trust.version,
+            **self._status_age(),
             "clk": self.clock.clk(),
             "lat_ms": self.latencies(),
             "degraded": self._services.degraded(),
         }
+
+    def _status_age(self) -> dict[str, int]:
+        """Of the oldest status list at hand, whoever presented: the age of the list that was looked up would tell batches of
+        credentials apart."""
+        ages = self.in_force.trust.status.ages(self.clock.now)
+        return {"status_age_s": max(0, int(max(ages.values()).total_seconds()))} if ages else {}
 
     async def by_session(self, open_link: Callable[[Attempt], Awaitable[Opened]]) -> Presented:
         """An mdoc session. Raises LinkError, DriverError, MdocError or RefusedError."""
@@ -227,6 +239,7 @@ class Attempt:
         self.stage(Stage.VERIFIED)
         if verdict.reason is not None:
             raise RefusedError(Reason(verdict.reason.value))
+        self.assurance = (HOLDER_KEY,)
         document = verdict.documents[0]
         elements = document.elements[asked.namespace]
         return Presented(
@@ -261,6 +274,7 @@ class Attempt:
         self.stage(Stage.VERIFIED)
         if verdict.reason is not None or verdict.mark_until is None:
             raise RefusedError(Reason(verdict.reason.value) if verdict.reason else Reason.MALFORMED)
+        self.assurance = (HOLDER_KEY,)
         found = verdict.attributes
         issuer = "" if verdict.issuer is None else issuer_name(verdict.issuer)
         attributes = Attributes(found.doc_type, found.agency_code, found.card_type, found.access_class, issuer)

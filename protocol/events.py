@@ -66,6 +66,8 @@ class Kind(StrEnum):
     POWER_MAINS_RESTORED = "power.mains_restored"
     POWER_BATTERY_LOW = "power.battery_low"
     POWER_BATTERY_RESTORED = "power.battery_restored"
+    DOOR_OPENED = "door.opened"
+    DOOR_CLOSED = "door.closed"
     DOOR_MODE = "door.mode"
     FIRE_ASSERTED = "fire.asserted"
     FIRE_CLEARED = "fire.cleared"
@@ -97,6 +99,8 @@ URGENT = frozenset(kind for kind in Kind if kind.startswith(("alarm.", "fire.", 
 HOUSEKEEPING = frozenset(
     {
         Kind.LANE_OPENED,
+        Kind.DOOR_OPENED,
+        Kind.DOOR_CLOSED,
         Kind.DOOR_MODE,
         Kind.SENSOR_FAULT,
         Kind.SENSOR_RESTORED,

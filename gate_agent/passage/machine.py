@@ -245,6 +245,13 @@ class Passage:
         return sorted(self._conditioner.faults)
 
     @property
+    def door_open(self) -> bool | None:
+        """By the contact; None while it is set aside."""
+        if LaneSignal.CONTACT in self._conditioner.faults:
+            return None
+        return self._conditioner.active(LaneSignal.CONTACT)
+
+    @property
     def waiting(self) -> Sequence[Direction]:
         """Directions in which somebody stands before the barrier."""
         return self._sensors.waiting

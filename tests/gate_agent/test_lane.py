@@ -882,7 +882,7 @@ async def test_a_forced_barrier_is_an_alarm_that_ends_some_time_after_rest(bench
     assert bench.states == ["intrusion"]
     bench.lane.barrier.on_input(beam(LaneSignal.CONTACT, False))
     bench.timers.advance(5.1)
-    assert await bench.kinds() == [Kind.ALARM_FORCED, Kind.ALARM_FORCED_CLEARED]
+    assert await bench.kinds() == [Kind.ALARM_FORCED, Kind.DOOR_OPENED, Kind.DOOR_CLOSED, Kind.ALARM_FORCED_CLEARED]
     assert bench.states == ["intrusion", "secured"]
 
 
