@@ -179,9 +179,17 @@ class Authority:
 
     @classmethod
     def create(
-        cls, directory: Path, *, name: str, now: datetime, random_bytes: Random = os.urandom, country: str = "KR"
+        cls,
+        directory: Path,
+        *,
+        name: str,
+        now: datetime,
+        random_bytes: Random = os.urandom,
+        country: str = "KR",
+        first_index: int = 0,
     ) -> Authority:
-        """Make keys and certificates. Raises FileExistsError where an authority already is."""
+        """Make keys and certificates; `first_index` is the status index of the first credential. Raises FileExistsError where an
+        authority already is."""
         directory.mkdir(parents=True, exist_ok=True)
         if (directory / "authority.json").exists():
             raise FileExistsError(f"{directory}: already an issuing authority")
@@ -215,6 +223,7 @@ class Authority:
             "name": name,
             "kid": identity,
             "uri": f"https://issuer.example/status/{identity}",
+            "first_index": first_index,
             "statuses": [],
             "crl_number": 0,
             "revoked_signers": [],
@@ -238,7 +247,7 @@ class Authority:
     def _new_index(self) -> int:
         self._state["statuses"].append(0)
         self._save()
-        return len(self._state["statuses"]) - 1
+        return int(self._state["first_index"]) + len(self._state["statuses"]) - 1
 
     def _save(self) -> None:
         replace_file(self.directory / "authority.json", json.dumps(self._state, ensure_ascii=False).encode())
@@ -296,9 +305,10 @@ class Authority:
 
     def revoke(self, index: int) -> None:
         """Raises IndexError for an index never issued."""
-        if not 0 <= index < len(self._state["statuses"]):
+        place = index - int(self._state["first_index"])
+        if not 0 <= place < len(self._state["statuses"]):
             raise IndexError(f"no credential with status index {index}")
-        self._state["statuses"][index] = 1
+        self._state["statuses"][place] = 1
         self._save()
 
     def revoke_signer(self, now: datetime) -> None:
@@ -329,7 +339,7 @@ class Authority:
 
     def status_token(self, now: datetime) -> bytes:
         # Longer than what is issued: a list need not change for each new credential, nor tell how many there are.
-        entries = self._state["statuses"]
+        entries = [0] * int(self._state["first_index"]) + self._state["statuses"]
         padded = entries + [0] * (2 * SPARE - len(entries) % SPARE)
         return statuslist.build_token(
             uri=self.status_uri,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -43,6 +44,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SITE, GATE = "sejong-1", "gate-1"
 START_S = 30.0
 STOP_S = 15.0
+
+
+def _first_index() -> int:
+    """Of seven digits, so that a status index can be searched for."""
+    return 1_000_000 + secrets.randbelow(900_000)
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
@@ -129,6 +135,8 @@ class Building:
                 self._rig("lane-2", "server-room-in", "sejong-server-room"),
             )
         }
+        self.words: dict[str, str] = {}
+        """Made-up words of the rules by their plain ones."""
         self.journal = JournalTail(self.agent_state / "journal.db")
         python = sys.executable
         self.controller = Process(
@@ -159,6 +167,10 @@ class Building:
             walk_up,
         )
 
+    def word(self, plain: str) -> str:
+        """What stands for an agency code, card type or access class in this building: made up, so that it can be searched for."""
+        return self.words.setdefault(plain, os.urandom(5).hex())
+
     @property
     def page(self) -> str:
         return f"http://127.0.0.1:{self.web_port}/"
@@ -188,8 +200,12 @@ class Building:
         for folder in (self.trust, self.agent_state, self.controller_state, self.sockets, self.agent_runtime):
             folder.mkdir(parents=True, exist_ok=True)
         now = self.clock.now()
-        self.authority = Authority.create(self.directory / "authority", name="Gwanmun demo", now=now)
-        self.stranger = Authority.create(self.directory / "stranger", name="Gwanmun demo", now=now)
+        self.authority = Authority.create(
+            self.directory / "authority", name="Gwanmun demo", now=now, first_index=_first_index()
+        )
+        self.stranger = Authority.create(
+            self.directory / "stranger", name="Gwanmun demo", now=now, first_index=_first_index()
+        )
         self.authority.publish(self.trust, now)
         self._reader_identity(now)
         keys = DevicePki(self.directory / "pki", now)
@@ -248,16 +264,23 @@ class Building:
             lane = example | names | {"point": rig.point, "ble": "hall", "wait_for_start_s": 3, "alarm_s": 1}
             lanes.append(lane | ({"walk_up": {}} if rig.walk_up else {}))
         gate["device"], gate["lane"] = devices, lanes
-        self._write("gate/gate.toml", gate)
 
         policy = tomlkit.parse((config / "policy.toml").read_text("utf-8")).unwrap()
         local = now.astimezone(ZoneInfo(policy["timezone"]))
-        policy["zones"]["lobby"] = {"carriers": ["nfc", "ble", "qr", "walk_up"]}
+        for profile in policy["profiles"].values():
+            for key in ("access_classes", "card_types", "agencies"):
+                if key in profile:
+                    profile[key] = [self.word(each) for each in profile[key]]
+        # Anti-passback, so that holder handles travel; soft, because the same people come again and again.
+        policy["zones"]["lobby"] = {"carriers": ["nfc", "ble", "qr", "walk_up"], "antipassback": {"mode": "soft"}}
+        self._zone_keys(local)
+        gate["zones"] = {"keys": "zone-keys.toml"}
         # The demo runs at any hour: office hours are all day, and contractors' hours are the other half of the day.
         other_half = ["15:00-16:00"] if local.hour < 12 else ["03:00-04:00"]
         policy["schedules"]["office"] = {day: ["00:00-24:00"] for day in DAYS}
         policy["schedules"]["contractor-hours"] = dict.fromkeys(DAYS, other_half)
         self._write("gate/policy.toml", policy)
+        self._write("gate/gate.toml", gate)
 
         controller = tomlkit.parse((config / "controller.toml").read_text("utf-8")).unwrap()
         controller |= {"site": SITE, "state_dir": str(self.controller_state)}
@@ -265,6 +288,14 @@ class Building:
         controller["records"] = {"key": str(keys.records_key)}
         controller["web"] = {"bind": "127.0.0.1", "port": self.web_port}
         self._write("controller/controller.toml", controller)
+
+    def _zone_keys(self, now: datetime) -> None:
+        """Of the lobby, for the days around `now`."""
+        days = [now.date() + timedelta(days=day) for day in range(-1, 3)]
+        keys = [{"zone": "lobby", "period": day, "key": os.urandom(32).hex()} for day in days]
+        path = self.directory / "gate" / "zone-keys.toml"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(tomlkit.dumps({"keys": keys}))
 
     def _mqtt(self, keys: DevicePki, name: str) -> dict[str, Any]:
         identity = keys.client(name)
@@ -361,6 +392,7 @@ class Building:
             "reader_root": self.reader_root.public_bytes(Encoding.PEM).decode(),
             "control": str(self.control),
             "authority": str(self.authority.directory),
+            "words": self.words,
             "lanes": {
                 rig.id: {"nfc_port": rig.nfc_port, "entrance_group": rig.entrance_group} for rig in self.lanes.values()
             },

@@ -104,11 +104,15 @@ async def scripted(building: Building, terminal: Terminal) -> int:
         await asyncio.sleep(NEXT_PERSON_S)
     count = await runner.count(crowd.canaries)
     granted = sum(result.outcome == GRANTED for result in runner.results)
-    unexpected = sum(not result.expected for result in runner.results) + failed_incidents + count.leaks
+    unexpected = sum(not result.expected for result in runner.results) + failed_incidents + len(count.leaks)
+    kinds = len(crowd.canaries.counts)
     terminal.say(
-        f"발급한 값 {len(crowd.canaries)}개를 저널·데이터베이스·로그에서 찾음: {count.leaks}건",
-        f"searched journals, databases and logs for {len(crowd.canaries)} issued values: {count.leaks} found",
+        f"발급한 값 {len(crowd.canaries)}개({kinds}종)를 저널·데이터베이스·로그에서 찾음: {len(count.leaks)}건",
+        f"searched journals, databases and logs for {len(crowd.canaries)} values of {kinds} kinds: "
+        f"{len(count.leaks)} found",
     )
+    for find in count.leaks:
+        print(terminal.paint(f"{'':<10} ! {find.place}: {find.kind}", _RED), flush=True)
     print(
         f"demo: {len(runner.results)} presentations, {granted} granted, {len(runner.results) - granted} refused, "
         f"{unexpected} unexpected, {count.events} events, {count.lost} lost, {count.duplicated} duplicated",

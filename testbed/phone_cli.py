@@ -27,10 +27,11 @@ ELEMENTS = {
     "agency_code": "기관 코드 agency code",
     "card_type": "카드 종류 card type",
     "access_class": "출입 등급 access class",
+    "holder_handle": "보유자 번호(무작위) holder handle (random)",
     "name": "이름 name",
 }
 
-ARMED = ("agency_code", "card_type", "access_class")
+ARMED = ("agency_code", "card_type", "access_class", "holder_handle")
 """What a walk-up presentation is armed for."""
 YES = {"y", "yes", "ㅛ", "예"}
 
@@ -58,7 +59,10 @@ def _wallet(home: Path, building: dict[str, Any]) -> Wallet:
     for old in (*home.glob("credential-*"), *home.glob("pass-*")):
         old.unlink()
     authority, now = Authority(issuer, os.urandom), SystemClock().now()
-    person = canary_person(os.urandom, agency_code="1741000", card_type="staff", access_class="general")
+    words = building["words"]
+    person = canary_person(
+        os.urandom, agency_code=words["1741000"], card_type=words["staff"], access_class=words["general"]
+    )
     key = ec.generate_private_key(ec.SECP256R1())
     credential, _ = authority.issue(key.public_key(), person, now=now)
     card, _ = authority.issue_pass(person, now=now)

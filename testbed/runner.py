@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from gate_agent.agent import KEPT_RULES
 from protocol import events
 from protocol.events import Event, Kind
 from testbed.building import GATE, Building
+from testbed.canaries import Canaries, Find
 from testbed.scenario import GRANTED, Attempt
 
 DECISION_S = 25.0
@@ -40,8 +42,8 @@ class Count:
     events: int
     lost: int
     duplicated: int
-    leaks: int
-    """Issued values found in a file where none may be."""
+    leaks: Sequence[Find]
+    """Issued values found where none may be."""
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ class Runner:
             return None
         return opened
 
-    async def count(self, canaries: list[bytes]) -> Count:
+    async def count(self, canaries: Canaries) -> Count:
         """Wait until everything has arrived, then compare record by record."""
         await self.building.agent.stop()
         recorded = {event.seq: event.raw for event in self.building.journal.read()}
@@ -125,7 +127,7 @@ class Runner:
             events=len(recorded),
             lost=lost,
             duplicated=self._duplicated(recorded, stored),
-            leaks=await asyncio.to_thread(self._leaks, canaries),
+            leaks=await asyncio.to_thread(canaries.search, self._left_behind()),
         )
 
     def _stored(self) -> list[tuple[int, bytes]]:
@@ -146,18 +148,16 @@ class Runner:
         )
         return twice + foreign + sum(count - 1 for count in decisions.values())
 
-    def _leaks(self, canaries: list[bytes]) -> int:
-        """Search databases (free pages and WAL included) and logs of agent, controller and broker."""
+    def _left_behind(self) -> Iterator[tuple[str, bytes]]:
+        """Databases (free pages and WAL included), logs and other files of agent, controller and broker; the rules, which name
+        what they are about, are left out."""
         root = self.building.directory
         places = [self.building.agent_state, self.building.controller_state, root / "broker"]
-        files = [path for place in places for path in place.rglob("*") if path.is_file()]
+        files = [path for place in places for path in place.rglob("*") if path.is_file() and path.name != KEPT_RULES]
         files += [root / "agent.log", root / "controller.log"]
-        return sum(_contains(path, canaries) for path in files)
-
-
-def _contains(path: Path, canaries: list[bytes]) -> int:
-    content = path.read_bytes() if path.exists() else b""
-    return sum(1 for canary in canaries if canary in content)
+        for path in files:
+            if path.exists():
+                yield str(path.relative_to(root)), path.read_bytes()
 
 
 async def _act(attempt: Attempt) -> str | None:

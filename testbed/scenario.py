@@ -16,7 +16,7 @@ from testbed.phone.faulty import AlteringPhone, ReplayingPhone, SlowPhone, Vanis
 from testbed.phone.phone import Phone
 
 GRANTED = "granted"
-ELEMENTS = ("agency_code", "card_type", "access_class")
+ELEMENTS = ("agency_code", "card_type", "access_class", "holder_handle")
 """What people of the demo arm their phones for."""
 REPEAT_PAUSE_S = 3.0
 """A gate takes a code for the same presentation while it is held; after this long it is shown anew."""
