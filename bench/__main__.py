@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench import ble, camera, gate, lane, nfc, policy, verification
+from bench import ble, camera, gate, ingest, journal, lane, nfc, policy, verification
 from bench.row import table, write
 
 SUITES = {
@@ -16,6 +16,9 @@ SUITES = {
     "camera": camera.rows,
     "gate": gate.rows,
     "ble": ble.rows,
+    "journal": journal.rows,
+    "ingest": ingest.rows,
+    "packed": ingest.packed_rows,
 }
 
 

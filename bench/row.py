@@ -18,7 +18,9 @@ class Row:
     floor: float | None = None
     """The same work without ours, measured in the same run, in the same unit."""
     target: float | None = None
-    """An upper bound: of the ratio where there is a floor, else of the value."""
+    """A bound of the ratio where there is a floor, else of the value: an upper one, unless `lower`."""
+    lower: bool = False
+    """The target is the least that is wanted, as for so many a second."""
 
     @property
     def ratio(self) -> float | None:
@@ -29,7 +31,7 @@ class Row:
         if self.target is None:
             return None
         judged = self.ratio if self.floor else self.value
-        return judged is not None and judged <= self.target
+        return judged is not None and (judged >= self.target if self.lower else judged <= self.target)
 
 
 def alternate(work: Sequence[Callable[[], object]], *, seconds: float, batch: int = 20) -> list[float]:
@@ -63,9 +65,10 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         met = "" if row.met is None else "yes" if row.met else "NO"
+        least = "≥ " if row.lower and row.target is not None else ""
         lines.append(
             f"| {row.name} | {_figure(row.value)} | {row.unit} | {_figure(row.floor)} | {_figure(row.ratio)} "
-            f"| {_figure(row.target)} | {met} |"
+            f"| {least}{_figure(row.target)} | {met} |"
         )
     return "\n".join(lines)
 
