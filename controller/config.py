@@ -43,6 +43,10 @@ class ControllerConfig:
     file: Path
     site: str
     database: Path
+    gates: Path
+    """Directory of the enrolled gates' certificates (controller.enrolled)."""
+    acl: Path
+    """The broker's access list, written by the controller (controller.acl)."""
     time_zone: ZoneInfo
     mqtt: MqttSettings
     web: Web
@@ -54,14 +58,7 @@ class ControllerConfig:
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfig:
     """Read and check the configuration. Raises ConfigError."""
     root = Table(path, toml.read(path), "", environ)
-    site = root.text("site")
-    if not topics.ID.fullmatch(site):
-        raise root.error(
-            "site",
-            "소문자, 숫자, 하이픈으로 된 이름이 있어야 합니다(최대 63자)",
-            "a name of lower-case letters, digits and hyphens (at most 63) is expected",
-        )
-    state_dir = root.path("state_dir")
+    site, state_dir = _place(root)
     time_zone = _time_zone(root)
     mqtt = _mqtt(root.table("mqtt"))
     web = _web(root.optional_table("web"))
@@ -75,7 +72,39 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
     )
     limits.done()
     root.done()
-    return ControllerConfig(path, site, state_dir / "controller.db", time_zone, mqtt, web, ingest, records_key)
+    places = places_in(state_dir)
+    return ControllerConfig(
+        path, site, state_dir / "controller.db", places.gates, places.acl, time_zone, mqtt, web, ingest, records_key
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the gates of a site are kept, and their access list."""
+
+    gates: Path
+    acl: Path
+
+
+def places_in(state_dir: Path) -> Places:
+    return Places(state_dir / "gates", state_dir / "broker" / "acl")
+
+
+def load_place(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[str, Places]:
+    """Site and places alone, for who enrols gates: certificates and keys need not be there yet. Raises ConfigError."""
+    site, state_dir = _place(Table(path, toml.read(path), "", environ))
+    return site, places_in(state_dir)
+
+
+def _place(root: Table) -> tuple[str, Path]:
+    site = root.text("site")
+    if not topics.ID.fullmatch(site):
+        raise root.error(
+            "site",
+            "소문자, 숫자, 하이픈으로 된 이름이 있어야 합니다(최대 63자)",
+            "a name of lower-case letters, digits and hyphens (at most 63) is expected",
+        )
+    return site, root.path("state_dir")
 
 
 def _time_zone(root: Table) -> ZoneInfo:

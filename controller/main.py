@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from controller import web
+from controller.acl import AclFile
 from controller.beacon import Beacons
 from controller.config import ConfigError, ControllerConfig, load
+from controller.enrolled import Enrolled
 from controller.ingest import Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
 from controller.pages import Condition, Pages
@@ -34,6 +36,8 @@ from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
 STUCK_S = 15.0
 """A commit under way for this long stops feeding the watchdog."""
 LINK_STOP_S = 2.0
+GATES_S = 2.0
+"""Between two looks at the register of gates."""
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +62,7 @@ class Controller:
             config.mqtt, clock=self._clock, random=self._random, on_message=self._receive, on_state=self._on_state
         )
         self.ingest: Ingest | None = None
+        self.enrolled: Enrolled | None = None
         self._server: web.Server | None = None
         self.url = ""
         """Address of the live page, known after `start`."""
@@ -74,6 +79,11 @@ class Controller:
             store = self._store = await self._thread.call(partial(Store, config.database, config.time_zone))
         except (sqlite3.Error, OSError, SchemaError) as error:
             raise StartError(f"저장소를 열 수 없습니다: {config.database}\n{config.database}: {error}") from error
+        try:
+            enrolled = self.enrolled = await asyncio.to_thread(Enrolled, config.gates)
+            await asyncio.to_thread(AclFile(config.acl, config.site, enrolled).write)
+        except OSError as error:
+            raise StartError(f"게이트 등록부를 쓸 수 없습니다: {config.gates}\n{config.gates}: {error}") from error
         self.live.load(await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS)))
         self.ingest = Ingest(
             store=store,
@@ -107,6 +117,7 @@ class Controller:
             asyncio.create_task(self.live.run(), name="live"),
             asyncio.create_task(self._server.serve([sock]), name="web"),
             asyncio.create_task(self._watch(), name="watchdog"),
+            asyncio.create_task(self._watch_gates(enrolled), name="gates"),
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             *self.ingest.tasks,
         ]
@@ -173,6 +184,20 @@ class Controller:
             task = asyncio.create_task(self.ingest.acknowledge_all())
             self._states.add(task)
             task.add_done_callback(self._states.discard)
+
+    async def _watch_gates(self, enrolled: Enrolled) -> None:
+        """Who was enrolled or revoked meanwhile (`gwanmun gates`) gets or loses the right to write."""
+        acl = AclFile(self.config.acl, self.config.site, enrolled)
+        while True:
+            await asyncio.sleep(GATES_S)
+            try:
+                if await asyncio.to_thread(enrolled.changed):
+                    for name, why in enrolled.problems.items():
+                        _log.error("gates/%s counts for nothing: %s", name, why)
+                # Also where nothing changed: a list that could not be written is tried again.
+                await asyncio.to_thread(acl.write)
+            except OSError as error:
+                _log.error("the gates' register or access list cannot be used: %s", error)
 
     async def _watch(self) -> None:
         """Feed systemd's watchdog while the loop turns and the store answers."""

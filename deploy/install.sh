@@ -112,7 +112,12 @@ else
     put 644 "$src/deploy/systemd/mosquitto.service.d/gwanmun.conf" "$lib/systemd/system/mosquitto.service.d/gwanmun.conf"
     # The site's own: put there once, then left alone.
     [ -e /etc/mosquitto/conf.d/gwanmun.conf ] || put 644 "$src/deploy/mosquitto/gwanmun.conf" /etc/mosquitto/conf.d/gwanmun.conf
-    [ -e /etc/mosquitto/gwanmun/acl ] || put 644 "$src/deploy/mosquitto/acl" /etc/mosquitto/gwanmun/acl
+    put 755 "$src/deploy/mosquitto/apply-acl.sh" "$lib/gwanmun/apply-acl.sh"
+    for unit in gwanmun-broker.path gwanmun-broker.service; do
+        put 644 "$src/deploy/systemd/$unit" "$lib/systemd/system/$unit"
+    done
+    # Nobody may do anything until the controller has written its list, which gwanmun-broker.path hands over.
+    [ -e /etc/mosquitto/gwanmun/acl ] || install -m 644 /dev/null /etc/mosquitto/gwanmun/acl
 fi
 ln -sfn "$opt/$role/bin/gwanmun" /usr/local/bin/gwanmun
 systemctl daemon-reload
@@ -147,7 +152,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ "$start" = no ] || die "키 없이는 시작하지 않습니다" "nothing is started without its keys"
 fi
 if [ "$start" = yes ]; then
-    [ "$role" = gate ] || { systemctl enable --quiet mosquitto && systemctl restart mosquitto; }
+    if [ "$role" = controller ]; then
+        systemctl enable --quiet mosquitto gwanmun-broker.path gwanmun-broker.service
+        systemctl restart mosquitto gwanmun-broker.path
+    fi
     systemctl enable --quiet "$service"
     if [ "$changed" = 1 ] || [ "$before" != "$target" ] || ! systemctl is-active --quiet "$service"; then systemctl restart "$service"; fi
     say "실행 중입니다: systemctl status $service" "running: systemctl status $service"

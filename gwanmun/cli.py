@@ -61,6 +61,14 @@ COMMANDS = (
         True,
     ),
     Command(
+        "gates",
+        "gwanmun.gates_cli",
+        "main",
+        "controller",
+        "게이트를 등록하고 폐지합니다 / enrol and revoke gates",
+        False,
+    ),
+    Command(
         "inspect",
         "mdoc.inspect",
         "main",

@@ -1,21 +1,27 @@
 """A real mosquitto on the loopback interface, started with the configuration that deploy/mosquitto gives a building.
 
-Only places are replaced (port, files, user, storage): what the access list allows here is what it allows there.
+Only places are replaced (port, files, user, storage); the access list is made by controller.acl, as for a building.
 """
 
 from __future__ import annotations
 
 import getpass
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from controller import acl
+from protocol import topics
 from testbed.pki import DevicePki, Identity
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "deploy" / "mosquitto"
+GATES = tuple(f"gate-{number}" for number in range(1, 10))
+"""Who may connect where a test says nothing else."""
 START_S = 10.0
 """Longest wait for the broker to listen."""
 STOP_S = 5.0
@@ -57,9 +63,20 @@ class Broker:
     """`directory` holds its configuration, storage and log. It listens on 127.0.0.1, always on the same `port`."""
 
     def __init__(
-        self, directory: Path, pki: DevicePki, identity: Identity | None = None, port: int | None = None
+        self,
+        directory: Path,
+        pki: DevicePki,
+        identity: Identity | None = None,
+        port: int | None = None,
+        *,
+        site: str = acl.ANY,
+        gates: Sequence[str] = GATES,
+        access: Path | None = None,
+        observers: Sequence[str] = (),
     ) -> None:
-        """`identity` is the broker's own; one is issued when absent."""
+        """`identity` is the broker's own; one is issued when absent. `access`: an access list that somebody else keeps; without
+        it one is made for `gates` at `site` (default: any). `observers` may read everything; no building has such."""
+        self.site, self.gates, self._access, self._observers = site, gates, access, observers
         self.directory, self.port, self.ca = directory, port or free_port(), pki.ca
         self._ca, self._identity = pki.ca, identity or pki.server()
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,6 +100,7 @@ class Broker:
         if program is None:
             raise BrokerError(MISSING)
         self._write()
+        self._write_acl()
         with (self.directory / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [program, "-c", str(self.directory / "mosquitto.conf")],
@@ -121,17 +139,28 @@ class Broker:
         self.stop()
         self.start()
 
+    def reload(self) -> None:
+        """Hand over the access list as it is now, and SIGHUP: what the path unit does in a building."""
+        self._write_acl()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def _write_acl(self) -> None:
+        text = acl.render(self.site, self.gates) if self._access is None else self._access.read_text("ascii")
+        seen = "".join(f"\nuser {name}\ntopic read {topics.ROOT}/#\n" for name in self._observers)
+        path = self.directory / "acl"
+        path.unlink(missing_ok=True)
+        path.touch(0o600)
+        path.write_text(text + seen, "ascii")
+
     def _write(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        acl = self.directory / "acl"
-        acl.write_text((TEMPLATES / "acl").read_text(encoding="utf-8"), encoding="utf-8")
-        acl.chmod(0o600)
         replaced = {
             "listener": f"{self.port} 127.0.0.1",
             "cafile": str(self._ca),
             "certfile": str(self._identity.certificate),
             "keyfile": str(self._identity.key),
-            "acl_file": str(acl),
+            "acl_file": str(self.directory / "acl"),
         }
         # /etc/mosquitto/mosquitto.conf of Debian gives the first; started by root, mosquitto would change its user.
         added = {"persistence_location": f"{self.directory}/", "user": getpass.getuser(), "log_dest": "stderr"}

@@ -26,6 +26,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from controller.acl import AclFile
+from controller.config import places_in
+from controller.enrolled import Enrolled
 from drivers.ports import Direction
 from gate_agent.control import SOCKET
 from policy.document import DAYS
@@ -209,7 +212,11 @@ class Building:
         self.authority.publish(self.trust, now)
         self._reader_identity(now)
         keys = DevicePki(self.directory / "pki", now)
-        self.broker = Broker(self.directory / "broker", keys)
+        places = places_in(self.controller_state)
+        enrolled = Enrolled(places.gates)
+        enrolled.add(keys.client(GATE).certificate.read_bytes())
+        AclFile(places.acl, SITE, enrolled).write()
+        self.broker = Broker(self.directory / "broker", keys, access=places.acl)
         self._configure(keys, now)
 
     def _reader_identity(self, now: datetime) -> None:

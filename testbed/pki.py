@@ -40,6 +40,7 @@ class DevicePki:
         """Makes the directory and a new authority in it."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory, self._now = directory, now
+        self._clients: dict[str, Identity] = {}
         self._key = ec.generate_private_key(ec.SECP256R1())
         name = _name("Gwanmun device authority")
         self._certificate = self._sign(
@@ -64,8 +65,10 @@ class DevicePki:
         return self._issue("broker", "broker", ExtendedKeyUsageOID.SERVER_AUTH, names)
 
     def client(self, common_name: str) -> Identity:
-        """A gate, by its id, or the controller."""
-        return self._issue(common_name, common_name, ExtendedKeyUsageOID.CLIENT_AUTH, ())
+        """A gate, by its id, or the controller. Issued once; asked again, it is the same."""
+        if common_name not in self._clients:
+            self._clients[common_name] = self._issue(common_name, common_name, ExtendedKeyUsageOID.CLIENT_AUTH, ())
+        return self._clients[common_name]
 
     def _issue(self, file: str, common_name: str, purpose: ObjectIdentifier, names: Sequence[str]) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())

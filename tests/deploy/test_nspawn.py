@@ -131,6 +131,7 @@ def refused(machine: Machine, installed: Installed, tmp_path_factory: pytest.Tem
     # install.sh starts what has a configuration of its own: the untouched example it leaves alone.
     machine.run("echo '# checked by the installer' >> /etc/gwanmun/gate.toml")
     machine.run(f"{INSTALL} controller --start")
+    machine.run("gwanmun gates --config /etc/gwanmun/controller.toml add /etc/gwanmun/mqtt.pem")
     # The lane is simulated: the package alone refuses it, which is kept for a test, and takes it beside the testbed.
     output = machine.run(f"{INSTALL} gate; echo status $?", check=False)
     status = machine.show("gwanmun-agent", "ExecMainStatus")
@@ -158,6 +159,10 @@ COUNT = """python3 -c '
 import sqlite3
 db = sqlite3.connect("file:/var/lib/gwanmun/controller/controller.db?mode=ro", uri=True)
 print(db.execute("SELECT count(*) FROM events WHERE kind LIKE ?", ("%{kind}",)).fetchone()[0])'"""
+REFUSED = """python3 -c '
+import sqlite3
+db = sqlite3.connect("file:/var/lib/gwanmun/gate/journal.db?mode=ro", uri=True)
+print(any(b"Not authorized" in raw for (raw,) in db.execute("SELECT raw FROM records WHERE raw IS NOT NULL")))'"""
 HOLES = """python3 -c '
 import sqlite3
 db = sqlite3.connect("file:/var/lib/gwanmun/controller/controller.db?mode=ro", uri=True)
@@ -193,6 +198,21 @@ def test_records_of_a_time_without_a_broker_arrive_afterwards(building: Machine)
     building.run("systemctl start mosquitto")
     building.until(COUNT.format(kind="gate.boot"), str(boots + 1))
     building.until(COUNT.format(kind="gate.stopped"), str(stops + 1))
+    assert building.run(HOLES) == "0"
+
+
+def test_a_revoked_gate_that_is_connected_is_refused_and_an_enrolled_one_is_served_again(building: Machine) -> None:
+    """From the command line through the controller's list and the path unit to the broker; the controller has no root."""
+    gates = "gwanmun gates --config /etc/gwanmun/controller.toml"
+    building.until(f"test $({COUNT.format(kind='gate.boot')}) -ge 1 && echo arrived", "arrived")
+    building.run(f"{gates} revoke gate-1")
+    building.until("grep -c gate-1 /etc/mosquitto/gwanmun/acl", "0")
+    building.until("systemctl is-active gwanmun-broker.service", "inactive")
+    building.run("systemctl restart gwanmun-agent")
+    building.until(REFUSED, "True")
+    boots = _events(building, "gate.boot")
+    building.run(f"{gates} add /etc/gwanmun/mqtt.pem")
+    building.until(f"test $({COUNT.format(kind='gate.boot')}) -gt {boots} && echo arrived", "arrived")
     assert building.run(HOLES) == "0"
 
 
@@ -265,11 +285,11 @@ def test_the_installer_starts_nothing_with_an_example_configuration(installed: I
 def test_the_installer_run_again_keeps_the_release_and_every_site_file(installed: Installed) -> None:
     machine = installed.machine
     listing = "readlink -f /opt/gwanmun/gate; find /opt/gwanmun/releases -maxdepth 1; sha256sum /etc/gwanmun/*.toml"
-    machine.run("echo '# changed on site' >>/etc/mosquitto/gwanmun/acl")
+    machine.run("echo '# changed on site' >>/etc/mosquitto/conf.d/gwanmun.conf")
     before = machine.run(listing)
     machine.run(f"{INSTALL} gate --no-start && {INSTALL} controller --no-start")
     assert machine.run(listing) == before
-    assert "# changed on site" in machine.run("cat /etc/mosquitto/gwanmun/acl")
+    assert "# changed on site" in machine.run("cat /etc/mosquitto/conf.d/gwanmun.conf")
 
 
 def test_a_gate_has_no_web_console_and_a_controller_no_camera_stack(installed: Installed) -> None:
@@ -289,7 +309,7 @@ def test_an_installed_package_says_that_the_demo_needs_a_checkout(installed: Ins
 
 
 def test_installed_units_verify_without_a_word(installed: Installed) -> None:
-    for unit in ("gwanmun-agent", "gwanmun-controller", "mosquitto"):
+    for unit in ("gwanmun-agent", "gwanmun-controller", "gwanmun-broker", "mosquitto"):
         # --man=no: Debian's own unit names manual pages, and a minimal machine has none.
         assert installed.machine.run(f"systemd-analyze verify --man=no --recursive-errors=yes {unit}.service") == ""
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from controller import acl as access
 from policy.situation import ClockQuality
 from protocol import ack, beacon, events, fields, health, status, topics, zone
 from protocol.ack import Ack
@@ -202,20 +203,22 @@ def test_the_documented_limit_of_a_record_is_the_real_one() -> None:
 
 
 def test_every_leaf_has_exactly_one_writer_in_the_access_list() -> None:
-    lines = (CHECKOUT / "deploy" / "mosquitto" / "acl").read_text(encoding="utf-8").splitlines()
-    rights = [line.split() for line in lines if line.startswith(("pattern", "topic"))]
-    writers: dict[str, list[str]] = {}
-    for who, right, topic in rights:
-        assert right in {"read", "write"}
-        assert "#" not in topic
-        if right == "write":
-            writers.setdefault(topic.rsplit("/", 1)[1], []).append("gate" if who == "pattern" else "controller")
+    writers: dict[str, set[str]] = {}
+    user = ""
+    for line in access.render("hq", ["gate-1", "gate-2"]).splitlines():
+        match line.split():
+            case ["user", name]:
+                user = name
+            case ["topic", "write", topic]:
+                writers.setdefault(topic.rsplit("/", 1)[1], set()).add("controller" if user == "controller" else "gate")
     assert writers == {
-        "evt": ["gate"],
-        "state": ["gate"],
-        "online": ["gate"],
-        "health": ["gate"],
-        "ack": ["controller"],
-        "time": ["controller"],
-        "tag": ["gate"],
+        "evt": {"gate"},
+        "alarm": {"gate"},
+        "state": {"gate"},
+        "online": {"gate"},
+        "health": {"gate"},
+        "ack": {"controller"},
+        "replay": {"controller"},
+        "time": {"controller"},
+        "tag": {"gate"},
     }

@@ -77,10 +77,12 @@ async def up(link: MqttLink) -> MqttLink:
 async def test_a_gate_writes_its_own_leaves_and_nothing_else(broker: Broker, make_link: MakeLink) -> None:
     broker.start()
     gate = await up(make_link("gate-1"))
-    own = [topics.event, topics.state, topics.online, topics.health]
+    own = [topics.event, topics.alarm, topics.state, topics.online, topics.health]
     for leaf in own:
         assert (await gate.publish(leaf("hq", "gate-1"), b"x")).ok
-    refused = [leaf("hq", "gate-2") for leaf in own] + [topics.ack("hq", "gate-1"), topics.ack("hq", "gate-2")]
+    refused = [leaf("hq", "gate-2") for leaf in own] + [
+        leaf("hq", gate) for leaf in (topics.ack, topics.replay) for gate in ("gate-1", "gate-2")
+    ]
     for topic in [*refused, "pacs/1/hq/gate-1/cmd", "pacs/1/hq/gate-1/evt/more", "other"]:
         result = await gate.publish(topic, b"x")
         assert (result.ok, result.reason) == (False, "Not authorized"), topic
