@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench import ble, camera, gate, ingest, journal, lane, nfc, policy, verification
+from bench import ble, camera, card, gate, ingest, journal, lane, nfc, policy, verification
 from bench.row import table, write
 
 SUITES = {
@@ -13,6 +13,7 @@ SUITES = {
     "policy": policy.rows,
     "lane": lane.rows,
     "nfc": nfc.rows,
+    "card": card.rows,
     "camera": camera.rows,
     "gate": gate.rows,
     "ble": ble.rows,

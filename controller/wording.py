@@ -120,7 +120,7 @@ ONLINE = {
     False: Label("✕", Tone.BAD, "끊김", "Offline"),
     None: Label("?", Tone.WARN, "모름", "Unknown"),
 }
-CARRIERS = {"ble": "BLE", "nfc": "NFC", "qr": "QR", "walk_up": "다가섬"}
+CARRIERS = {"ble": "BLE", "nfc": "NFC", "qr": "QR", "walk_up": "다가섬", "piv": "카드", "pkoc": "PKOC"}
 DIRECTIONS = {"in": ("입", "In"), "out": ("출", "Out")}
 TEXTS: dict[str, tuple[str, str]] = {
     "title": ("관문 출입 현황", "Gwanmun live view"),

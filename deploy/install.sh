@@ -66,7 +66,7 @@ fi
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 이상이 필요합니다" "Python 3.11 or newer is needed"
 
 # 2. The program, in a directory named after all that went into it
-parts=(mdoc policy protocol drivers gate_agent controller gwanmun pyproject.toml README.md LICENSE)
+parts=(mdoc card policy protocol drivers gate_agent controller gwanmun pyproject.toml README.md LICENSE)
 release=$(cd "$src" && { python3 --version; find "${parts[@]}" requirements-build.lock "deploy/$role.lock" -type f ! -name '*.pyc' -print0 |
     LC_ALL=C sort -z | xargs -0 sha256sum; } | sha256sum | cut -c1-12)
 target=$opt/releases/$role-$release

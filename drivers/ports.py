@@ -22,6 +22,10 @@ class Carrier(StrEnum):
     QR = "qr"
     WALK_UP = "walk_up"
     """BLE to a phone that its holder armed beforehand; nothing was shown or tapped at the lane."""
+    PIV = "piv"
+    """A plastic card, whose card-authentication key answered over NFC."""
+    PKOC = "pkoc"
+    """An enrolled key in a card or phone, which answered over NFC."""
 
 
 class Direction(StrEnum):

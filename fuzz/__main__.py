@@ -29,7 +29,7 @@ def main() -> int:
     except ImportError:
         print("atheris가 설치되어 있지 않습니다. / atheris is not installed: pip install -e .[dev]", file=sys.stderr)
         return 2
-    with atheris.instrument_imports(include=["mdoc"]):
+    with atheris.instrument_imports(include=["mdoc", "card"]):
         from fuzz import targets, vectors
     arguments = _arguments(sorted(targets.TARGETS))
     if arguments.target is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from fuzz import cards
 from fuzz.world import ASKED, AUDIENCE, NOW, world
 from mdoc import apdu, ble, cbor, cose, crl, identifierlist, inspect, issuerlist, mso, qrpass, statuslist, vical
 from mdoc.certificates import (
@@ -268,12 +269,19 @@ TARGETS: Mapping[str, Target] = {
     "crl_signed": Target(lambda data: _crl(world().crl(data)), ("crl_to_be_signed",)),
     "issuer_list": Target(_issuers, ("issuer_list",)),
     "issuer_list_payload": Target(lambda data: _issuers(world().issuer_list(data)), ("issuer_list_payload",)),
+    "piv_object": Target(cards.piv_object, ("piv_object", "piv_object_gzip")),
+    "chuid": Target(cards.piv_chuid, ("chuid",)),
+    "piv_exchange": Target(cards.piv_exchange, ("piv_answers",), 20_000),
+    "card_certificate": Target(cards.card_certificate, ("card_certificate", "card_certificate_rsa"), 20_000),
+    "pkoc": Target(cards.pkoc_answer, ("pkoc",)),
+    "key_list": Target(cards.key_list, ("key_list",)),
+    "key_list_payload": Target(cards.key_list_payload, ("key_list_payload",)),
 }
 
 
 def seeds(name: str) -> list[bytes]:
     """Genuine inputs of a target."""
-    messages = world().messages
+    messages = {**world().messages, **cards.made().messages}
     select = messages["handover_select"]
 
     def framed(*answers: bytes) -> bytes:

@@ -22,6 +22,7 @@ from drivers.ports import Ble, Direction
 from gate_agent import config as configuration
 from gate_agent import health, installation, log
 from gate_agent.barrier import Barrier
+from gate_agent.cards import reader_id
 from gate_agent.clockwatch import ClockWatch
 from gate_agent.config import ConfigError, Expected, GateConfig
 from gate_agent.control import SOCKET, Control
@@ -192,6 +193,7 @@ class Agent:
             new_key=ec.generate_private_key,
             judge=Judge(zones, watch.look, self._clock.monotonic, config.times.clock_error_s),
             degraded=lambda: self.degraded()[:MAX_FLAGS],
+            reader_id=reader_id(config.site, config.id),
         )
         orders = await self._open_modes(journal)
         self._barriers = {each.id: self._barrier(each, self._services, orders.get(each.id)) for each in config.barriers}

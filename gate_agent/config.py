@@ -14,7 +14,7 @@ from pathlib import Path
 from drivers.lane.wiring import wired
 from drivers.ports import BleRole, Carrier, Direction
 from gate_agent import passage, timekeeping
-from gate_agent.device_config import Device, devices_of, occupied, socket_path
+from gate_agent.device_config import DEFAULT_ORDER, Application, Device, devices_of, occupied, order_of, socket_path
 from gate_agent.passage import Egress, LaneType
 from gate_agent.passage.sensors import REQUIRED
 from gate_agent.proximity import Threshold
@@ -92,6 +92,8 @@ class Lane:
     barrier: Barrier
     prefer: Carrier = Carrier.NFC
     """After a tap, where phone and gate can both: NFC data transfer or BLE."""
+    card_order: tuple[Application, ...] = DEFAULT_ORDER
+    """What a tap is tried for, in this order (gate_agent.cards)."""
     walk_up: Threshold | None = None
     """Signal strengths from which an armed phone is asked by itself; None: none is."""
 
@@ -135,6 +137,8 @@ class GateConfig:
     deny_key: Path | None
     visit_key: Path | None
     """Public keys (PEM) that sign deny list and visit records; None: none are taken."""
+    pkoc_key: Path | None
+    """Public key (PEM) that signs the list of PKOC keys; None: none is taken."""
     policy_file: Path
     policy_key: Path | None
     """Public key (PEM) that signs the rules; None: they are taken unsigned."""
@@ -236,6 +240,7 @@ def _lanes(table: Table, devices: Mapping[str, Device]) -> list[Lane]:
             pass_challenge=where.flag("pass_challenge", default=False),
             barrier=barrier,
             prefer=Carrier.NFC if nfc is None else Carrier(devices[f"nfc.{nfc}"].options["prefer"]),
+            card_order=DEFAULT_ORDER if nfc is None else order_of(devices[f"nfc.{nfc}"]),
             walk_up=_walk_up(where, barrier, devices),
         )
         if lane.camera is None and lane.nfc is None:
@@ -411,7 +416,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
             f"디렉터리가 없습니다: {directory}",
             f"an existing directory is expected; there is no {directory}",
         )
-    deny_key, visit_key = _optional_file(trust, "deny_key"), _optional_file(trust, "visit_key")
+    deny_key, visit_key, pkoc_key = (_optional_file(trust, f"{name}_key") for name in ("deny", "visit", "pkoc"))
     trust.done()
 
     policy = root.table("policy")
@@ -463,6 +468,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
         list_key=list_key,
         deny_key=deny_key,
         visit_key=visit_key,
+        pkoc_key=pkoc_key,
         policy_file=policy_file,
         policy_key=policy_key,
         zone_keys=zone_keys,

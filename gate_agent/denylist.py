@@ -6,7 +6,8 @@
 Each entry is SHA-256 over one of
     status reference   "gwanmun-deny-status" || 0x00 || UTF-8 of the status list's address || 0x00 || index as 8 bytes, big-endian
     device key         the COSE Key Thumbprint (RFC 9679): the deterministic encoding of the key's required parameters only,
-                       for EC2 {1: kty, -1: crv, -2: x, -3: y} with y as a byte string, for OKP {1: kty, -1: crv, -2: x}
+                       for EC2 {1: kty, -1: crv, -2: x, -3: y} with y as a byte string, for OKP {1: kty, -1: crv, -2: x},
+                       for RSA {1: kty, -1: n, -2: e} (RFC 8230 4); a card's key likewise
 Both look-ups are made in memory; neither a hash nor the entry that matched may reach an event, a log or a metric.
 """
 
@@ -19,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mdoc import cbor, cose
@@ -36,6 +37,9 @@ MAX_ENTRIES = 4_000
 """Phones reported lost between two issues of the status list: a few a day. Bounded by the CBOR reader as well."""
 MAX_FILE = MAX_ENTRIES * (ENTRY + 2) + 1024
 _STATUS = b"gwanmun-deny-status\x00"
+
+AnyKey = cose.PublicKey | rsa.RSAPublicKey
+"""Of a phone, a pass or a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,15 @@ def status_entry(uri: str, index: int) -> bytes:
     return hashlib.sha256(_STATUS + uri.encode() + b"\x00" + index.to_bytes(8, "big")).digest()
 
 
-def key_entry(key: cose.PublicKey) -> bytes:
-    """The entry for a device key or a pass key: its COSE Key Thumbprint with SHA-256 (RFC 9679 3), 32 bytes."""
+def key_entry(key: AnyKey) -> bytes:
+    """The entry for a device, pass or card key: its COSE Key Thumbprint with SHA-256 (RFC 9679 3), 32 bytes."""
+    fields: dict[int, Any]
     if isinstance(key, ec.EllipticCurvePublicKey):
         fields = cose.cose_key(key)
+    elif isinstance(key, rsa.RSAPublicKey):
+        numbers = key.public_numbers()
+        modulus, exponent = (each.to_bytes((each.bit_length() + 7) // 8) for each in (numbers.n, numbers.e))
+        fields = {1: 3, -1: modulus, -2: exponent}
     else:
         curve = 6 if isinstance(key, ed25519.Ed25519PublicKey) else 7
         fields = {1: 1, -1: curve, -2: key.public_bytes(Encoding.Raw, PublicFormat.Raw)}

@@ -54,6 +54,23 @@ class Device:
         return f"{self.kind}.{self.name}"
 
 
+class Application(StrEnum):
+    """What a card or phone in the field may be asked for."""
+
+    MDOC = "mdoc"
+    PIV = "piv"
+    PKOC = "pkoc"
+
+
+DEFAULT_ORDER = tuple(Application)
+"""A phone is served without one command more; the zone's rules say which of the others are tried at all."""
+
+
+def order_of(reader: Device) -> tuple[Application, ...]:
+    """`card_order` of an NFC reader."""
+    return tuple(Application(each) for each in reader.options["card_order"].split(","))
+
+
 _Options = Callable[[Table], dict[str, str]]
 
 
@@ -119,7 +136,10 @@ def _nfc(driver: str) -> _Options:
     """Where the reader is, what it does beyond reading, and by which way a session goes on after a tap."""
 
     def options(table: Table) -> dict[str, str]:
-        found = {"prefer": table.choice("prefer", (Carrier.NFC.value, Carrier.BLE.value), Carrier.NFC.value)}
+        found = {
+            "prefer": table.choice("prefer", (Carrier.NFC.value, Carrier.BLE.value), Carrier.NFC.value),
+            "card_order": ",".join(table.list_of_choices("card_order", list(Application), DEFAULT_ORDER)),
+        }
         if driver == "nfcpy":
             return found | {"path": table.text("path"), "ecp": str(table.flag("ecp", default=True))}
         reader = str(table.whole("reader", 0, 99)) if table.is_whole("reader") else table.text("reader")

@@ -18,7 +18,6 @@ from gate_agent.timekeeping import TimeFacts
 from gate_agent.trust import InForce
 from gate_agent.zone import Finding
 from gate_agent.zones import Zones
-from mdoc.cose import PublicKey
 from policy.companion import Companions
 from policy.decision import Attributes, Decision, Note, Situation, Wait, decide, needs_host
 from policy.model import Direction as PointDirection
@@ -36,8 +35,8 @@ class Presented:
     carrier: str
     status: Sequence[tuple[str, int]] = field(default=(), repr=False)
     """Status list address and index."""
-    key: PublicKey | None = field(default=None, repr=False)
-    """Device key, or the pass's own."""
+    key: denylist.AnyKey | None = field(default=None, repr=False)
+    """Device key, or the pass's or card's own."""
     handle: bytes | None = field(default=None, repr=False)
     """holder_handle; None where it was not asked for, or there is none."""
     edges: tuple[datetime, ...] = ()

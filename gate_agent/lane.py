@@ -26,6 +26,7 @@ from drivers.ports import (
     DriverError,
     Link,
     LinkLostError,
+    LinkProtocolError,
     LinkTimeoutError,
     Message,
     NfcCard,
@@ -34,10 +35,11 @@ from drivers.ports import (
     Sighting,
     Signal,
 )
-from gate_agent import config, messages
+from gate_agent import cards, config, messages
 from gate_agent.barrier import Barrier
 from gate_agent.challenge import CHANGE_S, Challenges
 from gate_agent.coalesce import Coalescer
+from gate_agent.device_config import Application
 from gate_agent.devices import Supervised
 from gate_agent.display import Display
 from gate_agent.journal import AlreadyUsedError, RecordUnavailableError
@@ -178,7 +180,7 @@ class Lane:
         taken = self._contact(
             Carrier.NFC,
             card.present_since,
-            lambda attempt: attempt.by_session(lambda each: self._engage(each, card)),
+            lambda attempt: self._tapped(attempt, card),
             None,
             card.release,
         )
@@ -391,7 +393,29 @@ class Lane:
         attempt.stage(Stage.ENGAGE, engaged_at)
         return Opened(await self._connect(engagement), engagement.raw, QrHandover())
 
-    async def _engage(self, attempt: Attempt, card: NfcCard) -> Opened:
+    async def _tapped(self, attempt: Attempt, card: NfcCard) -> Presented:
+        """A phone, or a card of a kind that the zone takes: which of them, its applications say."""
+        carriers = attempt.in_force.policy.zone_of(self.settings.point).carriers
+        order = cards.tried(self.settings.card_order, carriers)
+        seconds = self._services.times.nfc_engage_s
+        found = await cards.find(card, order, seconds)
+        if found is not None and found.application is Application.MDOC:
+            selected = found.selected
+            try:
+                return await attempt.by_session(lambda each: self._engage(each, card, selected))
+            except LinkProtocolError:
+                # A card may have a tag's application beside its own: a key that is sold with an address written into it.
+                if attempt.reached(Stage.ENGAGE):
+                    raise
+                found = await cards.find(card, cards.after_mdoc(order), seconds)
+                if found is None:
+                    raise
+        if found is None:
+            raise RefusedError(Reason.UNREADABLE)
+        attempt.stage(Stage.ENGAGE)
+        return await cards.present(attempt, card, found.application, self._services)
+
+    async def _engage(self, attempt: Attempt, card: NfcCard, selected: bytes | None = None) -> Opened:
         """Static or negotiated handover, then NFC data transfer or BLE: of what the phone offers, what the site prefers."""
         times, ble = self._services.times, self.ports.ble
         roles = ble.device.roles if ble is not None and ble.available else ()
@@ -407,6 +431,7 @@ class Lane:
                     shortcuts=self._shortcuts,
                     patience=times.nfc_engage_s,
                     on_not_ready=lambda: self.display.stand(messages.UNLOCK),
+                    selected=selected,
                 )
                 attempt.stage(Stage.ENGAGE)
                 options = found.ble_options()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from card.pkoc import READER_ID
 from gate_agent.background import Background
 from gate_agent.config import Limits, Request, Times
 from gate_agent.journal import Journal
@@ -31,4 +32,6 @@ class Services:
     judge: Judge
     degraded: Callable[[], list[str]]
     """What is missing right now, such as `no_uplink`, for the event's `degraded` field."""
+    reader_id: bytes = bytes(READER_ID)
+    """What this gate tells a PKOC card of itself: 16 bytes of the site, 16 of the gate (gate_agent.cards.reader_id)."""
     background: Background = field(default_factory=Background)

@@ -140,6 +140,16 @@ class Attempt:
         """Factors that were checked: HOLDER_KEY, SECOND_FACTOR."""
         self._link: Link | None = None
         self._last_message: bytes | None = None
+        self.trust_version: str | None = None
+        """Of the trust data that decided; None: of the phones'."""
+
+    def look(self) -> None:
+        """What is in force now, and the time: whatever came while somebody was asked counts."""
+        self.in_force = self._services.trust.current
+        self.clock = self._services.judge.time()
+
+    def reached(self, stage: Stage) -> bool:
+        return stage in self._stages
 
     def stage(self, stage: Stage, at: float | None = None) -> None:
         """Reached now, or at monotonic time `at`."""
@@ -172,7 +182,7 @@ class Attempt:
             **({"assurance": list(self.assurance)} if self.assurance else {}),
             **more,
             "pol": str(self.in_force.policy.version),
-            "trust": self.in_force.trust.version,
+            "trust": self.trust_version or self.in_force.trust.version,
             **self._status_age(),
             "clk": self.clock.clk(),
             "lat_ms": self.latencies(),
@@ -223,8 +233,7 @@ class Attempt:
         except MalformedError:
             self._last_message = session.build_data(status=session.Status.CBOR_DECODING_ERROR)
             raise
-        self.in_force = services.trust.current  # a revocation that came while the holder was asked counts
-        self.clock = services.judge.time()
+        self.look()
         verdict = verify_response(
             response,
             transcript=reader.transcript,
@@ -234,7 +243,7 @@ class Attempt:
             status=self.in_force.trust.status,
             now=self.clock.now,
             skew=timedelta(seconds=services.judge.error_s(self.clock)),
-            freshness=self._freshness(),
+            freshness=self.freshness(),
         )
         self.stage(Stage.VERIFIED)
         if verdict.reason is not None:
@@ -269,7 +278,7 @@ class Attempt:
             clock_error=timedelta(seconds=min(services.judge.error_s(self.clock), PASS_ERROR_S)),
             max_age=timedelta(seconds=services.times.pass_max_age_s),
             challenges=challenges,
-            freshness=self._freshness(),
+            freshness=self.freshness(),
         )
         self.stage(Stage.VERIFIED)
         if verdict.reason is not None or verdict.mark_until is None:
@@ -292,7 +301,8 @@ class Attempt:
         found = [name for name, attribute in asked.attribute_by_element.items() if attribute in needs.asked]
         return [*found, asked.handle_element] if needs.holder_handle else found
 
-    def _freshness(self) -> Freshness:
+    def freshness(self) -> Freshness:
+        """The zone's limits."""
         ages = self.in_force.policy.zone_of(self._lane.point).max_ages
         return Freshness(issuer_list=ages.issuer_list, status_list=ages.status_list, crl=ages.crl)
 
@@ -333,12 +343,13 @@ def handle_of(value: Any) -> bytes | None:
 def issuer_name(signer: Any) -> str:
     """The issuing authority as rules name it: the root's subject (RFC 4514), or the listed issuer's `kid` as text."""
     if isinstance(signer, Chained):
-        return _subject(signer.anchor.certificate)
+        return subject_name(signer.anchor.certificate)
     return signer.kid.decode("utf-8", "replace") if isinstance(signer, ListedIssuer) else ""
 
 
 @lru_cache(maxsize=256)
-def _subject(root: Certificate) -> str:
+def subject_name(root: Certificate) -> str:
+    """The subject as rules write it (RFC 4514)."""
     try:
         return root.library().subject.rfc4514_string()
     except MalformedError:

@@ -15,8 +15,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gate_agent import denylist
+from gate_agent import card_trust, denylist
 from gate_agent import visits as visit_records
+from gate_agent.card_trust import CardTrust
 from gate_agent.denylist import DenyList
 from gate_agent.keys import Signers
 from gate_agent.policy_file import Kept, load_policy, signature_path
@@ -53,6 +54,7 @@ class InForce:
     policy: Policy
     deny: DenyList = field(default_factory=DenyList)
     visits: Visits = field(default_factory=Visits)
+    cards: CardTrust = field(default_factory=CardTrust)
 
 
 def _fingerprint(paths: Iterator[Path]) -> tuple[tuple[str, int, int], ...]:
@@ -134,11 +136,17 @@ class TrustCache:
             raise ConfigError(
                 self._directory, "", Expected(f"신뢰 디렉터리를 쓸 수 없습니다: {error}", str(error))
             ) from error
-        self._current = InForce(trust, policy, deny, visits)
+        try:
+            cards = await asyncio.to_thread(self._load_cards)
+        except MdocError as error:
+            # Phones go on without: a mistake about cards must not keep a gate from starting.
+            cards = CardTrust(problems=(str(error),))
+            self._rejected(card_trust.FOLDER, str(error))
+        self._current = InForce(trust, policy, deny, visits, cards)
         if refused is not None:
             self._rejected("policy", str(refused))
         self._applied_policy(policy)
-        self._applied_trust(trust, problems)
+        self._applied_trust(trust, [*problems, *cards.problems])
 
     async def watch(self, period: float) -> None:
         """Look every `period` seconds, for ever."""
@@ -168,7 +176,8 @@ class TrustCache:
 
     async def _reload_alone(self, *, trust: bool, policy: bool) -> None:
         before = self.current
-        new_trust, new_policy, deny, visits = before.trust, before.policy, before.deny, before.visits
+        new_trust, new_policy, cards = before.trust, before.policy, before.cards
+        deny, visits = before.deny, before.visits
         problems: Sequence[str] = ()
         if policy:
             try:
@@ -184,11 +193,15 @@ class TrustCache:
                 deny, visits, problems = await asyncio.to_thread(self._load_people)
             except MdocError as error:
                 self._rejected("deny", str(error))
-        self._current = InForce(new_trust, new_policy, deny, visits)
+            try:
+                cards = await asyncio.to_thread(self._load_cards)
+            except MdocError as error:
+                self._rejected(card_trust.FOLDER, str(error))
+        self._current = InForce(new_trust, new_policy, deny, visits, cards)
         if new_policy is not before.policy:
             self._applied_policy(new_policy)
         if new_trust is not before.trust:
-            self._applied_trust(new_trust, problems)
+            self._applied_trust(new_trust, [*problems, *cards.problems])
 
     def _look(self) -> tuple[Any, Any]:
         return _fingerprint(_directory(self._directory)), _fingerprint(
@@ -234,6 +247,16 @@ class TrustCache:
             visits, problems = visit_records.load(self._directory / visit_records.FOLDER, self._signers.visit)
         return deny, visits, problems
 
+    def _load_cards(self) -> CardTrust:
+        """Raises MdocError where the set in force has to stay."""
+        return card_trust.load(
+            self._directory,
+            self._signers.pkoc,
+            now=self._clock.now(),
+            previous=None if self._current is None else self._current.cards,
+            take_specimens=self._take_specimens,
+        )
+
     def _applied_policy(self, policy: Policy) -> None:
         _log.info("policy applied version=%d", policy.version)
         self._on_policy(policy)
@@ -251,6 +274,7 @@ class TrustCache:
             "version": trust.version,
             "authorities": len(trust.anchors),
             "status_lists": len(trust.status),
+            "card_authorities": len(self.current.cards.anchors),
             "problems": problems,
         }
         self._report(Kind.TRUST_APPLIED, data)

@@ -111,7 +111,7 @@ COMMANDS = (
     ),
 )
 
-OWN = frozenset({"mdoc", "policy", "protocol", "drivers", "gate_agent", "controller", "testbed"})
+OWN = frozenset({"mdoc", "card", "policy", "protocol", "drivers", "gate_agent", "controller", "testbed"})
 TESTBED = "testbed"
 """The package that wheels leave out: it is there in a checkout only."""
 

@@ -9,7 +9,7 @@ as no list, and the one in force stays (`newest`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -66,8 +66,17 @@ class Crl:
         return ListFacts(ListKind.CRL, name, str(self.number), self.this_update, self.next_update)
 
 
-def parse(raw: bytes, authorities: Iterable[Certificate]) -> Crl:
-    """Read a DER list and verify it against the one of `authorities` that issued it.
+Holds = Callable[[Certificate, bytes, bytes, bytes], bool]
+"""(authority, AlgorithmIdentifier content, signature, message): the authority's key made the signature."""
+
+
+def _holds(authority: Certificate, algorithm: bytes, signature: bytes, message: bytes) -> bool:
+    return signature_holds(verification_key(authority), algorithm, signature, message)
+
+
+def parse(raw: bytes, authorities: Iterable[Certificate], *, holds: Holds = _holds) -> Crl:
+    """Read a DER list and verify it against the one of `authorities` that issued it. `holds`: for authorities of another profile,
+    whose keys and algorithms differ from those of 18013-5.
 
     Raises MalformedError for bad bytes or a breach of the profile, TrustError where none of the authorities signed it.
     """
@@ -117,8 +126,7 @@ def parse(raw: bytes, authorities: Iterable[Certificate]) -> Crl:
             continue
         if not (key_usage(authority) or 0) & CRL_SIGN:
             continue
-        key = verification_key(authority)
-        if signature_holds(key, raw[outer:outer_end], raw[bits + 1 : bits_end], raw[begin:tbs_end]):
+        if holds(authority, raw[outer:outer_end], raw[bits + 1 : bits_end], raw[begin:tbs_end]):
             return Crl(issuer, authority.public_key_info, number, this_update, next_update, revoked)
     raise TrustError("CRL: no trusted issuing authority signed it")
 

@@ -112,9 +112,13 @@ USUAL = NdefFile(USUAL_NDEF_FILE, PIECE, 0, MAX_HANDOVER, writable=False)
 """As far as it can be known without the capability container."""
 
 
+SELECT_APPLICATION = Command(0x00, INS_SELECT, 0x04, 0x00, NDEF_AID, 256).encode()
+"""Always the first command of an engagement."""
+
+
 def select_application() -> Steps[None]:
     """Select the NDEF application (T4T 7.2). Raises NotReadyError (6A82: locked) or HandoverError."""
-    reply = yield Command(0x00, INS_SELECT, 0x04, 0x00, NDEF_AID, 256).encode()
+    reply = yield SELECT_APPLICATION
     if _response(reply).sw == SW_NOT_FOUND:
         raise NotReadyError("the phone offers no NDEF application (locked, or not presenting)")
     _expect(reply, "NDEF application", 0)

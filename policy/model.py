@@ -16,12 +16,13 @@ from policy.schedule import Schedule
 
 OUTSIDE = "outside"
 """The street: what a way in comes from and a way out leads to; it has no rules."""
-WALK_UP = "walk_up"
-CARRIERS = ("ble", "nfc", "qr", WALK_UP)
-"""How a presentation may travel: radio after a QR code or tap, NFC data transfer, one-shot QR pass, and radio to a phone that
-its holder armed for whoever walks up."""
-DEFAULT_CARRIERS = frozenset(CARRIERS) - {WALK_UP}
-"""Walking up proves no closeness: a zone has to say that it takes it."""
+WALK_UP, PIV, PKOC = "walk_up", "piv", "pkoc"
+CARRIERS = ("ble", "nfc", "qr", WALK_UP, PIV, PKOC)
+"""How a presentation may travel: radio after a QR code or tap, NFC data transfer, one-shot QR pass, radio to a phone that its
+holder armed for whoever walks up, a plastic card's own key, and a PKOC key in a card or phone."""
+DEFAULT_CARRIERS = frozenset(CARRIERS) - {WALK_UP, PIV, PKOC}
+"""Walking up proves no closeness, a card no consent, and a PKOC key is the same at every reader: a zone has to say that it takes
+them."""
 
 
 LEAST = "access_class"

@@ -103,8 +103,8 @@ WORDING: Mapping[Reason, Wording] = {
     Reason.UNREADABLE: Wording(
         "읽을 수 없습니다. 다시 대 주세요",
         "Unreadable. Please try again",
-        "QR 코드나 카드가 신분증이 아님",
-        "The QR code or card is no credential",
+        "QR 코드나 카드가 신분증이 아님(카드 인증서가 없는 카드도)",
+        "The QR code or card is no credential, or a card without a card-authentication certificate",
         *_AGAIN,
     ),
     Reason.LINK_LOST: Wording(
@@ -148,8 +148,8 @@ WORDING: Mapping[Reason, Wording] = {
     Reason.UNKNOWN_ISSUER: Wording(
         "등록되지 않은 발급기관입니다",
         "Issuer not recognised",
-        "신뢰 목록에 없는 발급기관",
-        "The issuer is not on the trusted list",
+        "신뢰 목록에 없는 발급기관(PKOC는 등록되지 않은 키)",
+        "The issuer, or a PKOC key itself, is not on the trusted list",
         *_DESK,
     ),
     Reason.ISSUER_LIST_STALE: Wording(
@@ -160,10 +160,10 @@ WORDING: Mapping[Reason, Wording] = {
         *_TRUST,
     ),
     Reason.BAD_CERTIFICATE: Wording(
-        "발급기관 인증서에 문제가 있습니다",
-        "Issuer certificate not acceptable",
-        "발급기관 인증서가 기준에 맞지 않음",
-        "The issuer's certificate breaks its profile",
+        "인증서에 문제가 있습니다",
+        "Certificate not acceptable",
+        "발급기관이나 카드의 인증서가 기준에 맞지 않음",
+        "The issuer's or the card's certificate breaks its profile",
         *_ISSUER,
     ),
     Reason.SIGNER_REVOKED: Wording(
@@ -199,8 +199,8 @@ WORDING: Mapping[Reason, Wording] = {
     Reason.ALTERED: Wording(
         "신분증 내용이 변경되었습니다",
         "Credential content was altered",
-        "내용이 서명과 다름: 위조 가능성",
-        "The content differs from what was signed: possible forgery",
+        "내용이 서명과 다름, 또는 카드의 식별자가 인증서와 다름: 위조 가능성",
+        "The content differs from what was signed, or a card's identifier from its certificate: possible forgery",
         *_ALARM,
     ),
     Reason.NOT_YET_VALID: Wording(
@@ -222,15 +222,15 @@ WORDING: Mapping[Reason, Wording] = {
     Reason.WRONG_SESSION: Wording(
         "이 연결의 서명이 아닙니다",
         "Signature belongs to another session",
-        "다른 연결에서 만든 응답: 중계·재생 가능성",
-        "An answer made for another session: possible relay or replay",
+        "다른 연결에서 만든 응답, 또는 키가 없는 복제 카드: 중계·재생·복제 가능성",
+        "An answer made for another session, or a cloned card without its key: possible relay, replay or clone",
         *_ALARM,
     ),
     Reason.STATUS_UNKNOWN: Wording(
         "폐지 여부를 확인할 수 없습니다",
         "Revocation status cannot be determined",
-        "이 신분증의 상태 목록이 게이트에 없음",
-        "The gate holds no status list for this credential",
+        "이 신분증의 상태 목록(카드는 CRL)이 게이트에 없음",
+        "The gate holds no status list for this credential; of a card, no CRL",
         *_TRUST,
     ),
     Reason.REVOKED: Wording(
@@ -243,8 +243,8 @@ WORDING: Mapping[Reason, Wording] = {
     Reason.STATUS_STALE: Wording(
         "폐지 목록이 오래되어 확인할 수 없습니다",
         "Revocation data too old to check",
-        "상태 목록이 이 구역의 기한을 넘김",
-        "The status list is older than this zone allows",
+        "상태 목록(카드는 CRL)이 이 구역의 기한을 넘김",
+        "The status list, of a card the CRL, is older than this zone allows",
         *_TRUST,
     ),
     Reason.MISSING_ELEMENT: Wording(
@@ -448,8 +448,8 @@ WORDING: Mapping[Reason, Wording] = {
         "Check the network; check people yourself meanwhile",
     ),
     Reason.ANTIPASSBACK_NO_HANDLE: Wording(
-        "QR 패스로는 들어갈 수 없습니다. 휴대전화를 대 주세요",
-        "QR pass not accepted here. Please tap your phone",
+        "이것으로는 들어갈 수 없습니다. 휴대전화를 대 주세요",
+        "Not accepted here. Please tap your phone",
         "재진입을 확인할 수 없는 제시 방식",
         "A presentation by which re-entry cannot be checked",
         "휴대전화를 판독기에 대도록 안내",

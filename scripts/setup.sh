@@ -36,6 +36,9 @@ for group in "$@"; do
         need espeak-ng have_program espeak-ng
         need pcscd have_program pcscd
         need vsmartcard-vpcd have_file /usr/lib/pcsc/drivers/serial/libifdvpcd.so
+        # The virtual card is read and tested by both.
+        need yubico-piv-tool have_program yubico-piv-tool
+        need opensc have_program pkcs15-tool
         # What pyscard is built with.
         need swig have_program swig
         need gcc have_program gcc

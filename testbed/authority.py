@@ -382,7 +382,8 @@ class Authority:
     def publish(self, trust: Path, now: datetime) -> None:
         """Write root, revocation lists and issuer list into a gate's trust directory."""
         short = str(self._state["kid"])
+        # The status list first: a gate that looks while the others are still being written has what was revoked.
+        replace_file(trust / "status" / f"{short}.cwt", self.status_token(now))
         replace_file(trust / "iaca" / f"{short}.pem", self.iaca.public_bytes(Encoding.PEM))
         replace_file(trust / "crl" / f"{short}.crl", self.crl(now))
-        replace_file(trust / "status" / f"{short}.cwt", self.status_token(now))
         replace_file(trust / "issuers.cose", self.issuer_list(now))

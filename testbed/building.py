@@ -27,24 +27,32 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from controller.acl import AclFile
-from controller.config import places_in
+from controller.config import MAX_PAYLOAD, places_in
 from controller.enrolled import Enrolled
 from drivers.ports import Direction
+from gate_agent import card_trust
 from gate_agent.control import SOCKET
+from mdoc.certificates.structure import read
 from policy.document import DAYS
 from protocol.clock import Clock
 from protocol.events import Event, Kind
+from protocol.mqtt import MqttSettings
 from testbed import certificates
 from testbed.air import AirHub
 from testbed.authority import Authority, write_private
 from testbed.broker import Broker
 from testbed.camera import VirtualCamera
+from testbed.capture import OBSERVER, Capture
+from testbed.card.issuer import CardIssuer
 from testbed.journal_tail import JournalTail
 from testbed.pki import DevicePki
 from testbed.turnstile import Turnstile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SITE, GATE = "sejong-1", "gate-1"
+CAPTURE = "mqtt.capture"
+"""All that crossed the broker."""
+HAND_OVER_S = 0.2
 START_S = 30.0
 STOP_S = 15.0
 
@@ -153,7 +161,11 @@ class Building:
             directory / "agent.log",
         )
         self.broker: Broker
+        self.capture: Capture | None = None
+        self._hands_over: asyncio.Task[None] | None = None
         self.authority: Authority
+        self.cards: CardIssuer
+        """Of plastic cards."""
         self.stranger: Authority
         """An authority whose root no gate trusts."""
         self.reader_root: x509.Certificate
@@ -210,13 +222,25 @@ class Building:
             self.directory / "stranger", name="Gwanmun demo", now=now, first_index=_first_index()
         )
         self.authority.publish(self.trust, now)
+        self.cards = CardIssuer("Gwanmun demo", now)
+        self._publish_cards(now)
         self._reader_identity(now)
         keys = DevicePki(self.directory / "pki", now)
         places = places_in(self.controller_state)
         enrolled = Enrolled(places.gates)
         enrolled.add(keys.client(GATE).certificate.read_bytes())
         AclFile(places.acl, SITE, enrolled).write()
-        self.broker = Broker(self.directory / "broker", keys, access=places.acl)
+        self._acl = places.acl
+        self.broker = Broker(self.directory / "broker", keys, access=places.acl, observers=[OBSERVER])
+        self._observer = MqttSettings(
+            "127.0.0.1",
+            self.broker.port,
+            keys.ca,
+            keys.client(OBSERVER).certificate,
+            keys.client(OBSERVER).key,
+            OBSERVER,
+            max_payload=MAX_PAYLOAD,
+        )
         self._configure(keys, now)
 
     def _reader_identity(self, now: datetime) -> None:
@@ -274,12 +298,16 @@ class Building:
 
         policy = tomlkit.parse((config / "policy.toml").read_text("utf-8")).unwrap()
         local = now.astimezone(ZoneInfo(policy["timezone"]))
+        policy["profiles"]["staff"]["doc_types"].append("piv")
         for profile in policy["profiles"].values():
             for key in ("access_classes", "card_types", "agencies"):
                 if key in profile:
                     profile[key] = [self.word(each) for each in profile[key]]
         # Anti-passback, so that holder handles travel; soft, because the same people come again and again.
-        policy["zones"]["lobby"] = {"carriers": ["nfc", "ble", "qr", "walk_up"], "antipassback": {"mode": "soft"}}
+        policy["zones"]["lobby"] = {
+            "carriers": ["nfc", "ble", "qr", "walk_up", "piv"],
+            "antipassback": {"mode": "soft"},
+        }
         self._zone_keys(local)
         gate["zones"] = {"keys": "zone-keys.toml"}
         # The demo runs at any hour: office hours are all day, and contractors' hours are the other half of the day.
@@ -295,6 +323,14 @@ class Building:
         controller["records"] = {"key": str(keys.records_key)}
         controller["web"] = {"bind": "127.0.0.1", "port": self.web_port}
         self._write("controller/controller.toml", controller)
+
+    def _publish_cards(self, now: datetime) -> None:
+        """The cards' authority and its revocation list, and what a card of it stands for."""
+        folder = self.trust / card_trust.FOLDER
+        self.cards.publish(folder, now)
+        root = read(self.cards.root.public_bytes(Encoding.DER)).fingerprint().hex()
+        terms = {"certificate": root, "card_type": self.word("staff"), "access_class": self.word("general")}
+        (folder / card_trust.SETTINGS).write_text(tomlkit.dumps({"authority": [terms]}), "utf-8")
 
     def _zone_keys(self, now: datetime) -> None:
         """Of the lobby, for the days around `now`."""
@@ -328,10 +364,24 @@ class Building:
         await self.hub.start()
         self.prepare()
         await asyncio.to_thread(self.broker.start)
+        self._hands_over = asyncio.create_task(self._hand_over())
+        self.capture = Capture(self._observer, self.directory / CAPTURE, self.clock)
+        async with asyncio.timeout(START_S):
+            await self.capture.start()
         await self.controller.start()
         await self._until(self._controller_up, self.controller)
         await self.start_agent()
         await self._until(self._gate_online, self.controller)
+
+    async def _hand_over(self) -> None:
+        """The part of gwanmun-broker.path: the controller's access list goes to the broker when it changes."""
+        seen = self._acl.read_bytes()
+        while True:
+            await asyncio.sleep(HAND_OVER_S)
+            now = await asyncio.to_thread(self._acl.read_bytes)
+            if now != seen:
+                seen = now
+                await asyncio.to_thread(self.broker.reload)
 
     async def start_agent(self) -> Event:
         """Start the agent and wait until its lanes take presentations."""
@@ -381,6 +431,10 @@ class Building:
     async def stop(self) -> None:
         await self.agent.stop()
         await self.controller.stop()
+        if self._hands_over is not None:
+            self._hands_over.cancel()
+        if self.capture is not None:
+            await self.capture.stop()
         if hasattr(self, "broker"):
             await asyncio.to_thread(self.broker.stop)
         await self.hub.stop()

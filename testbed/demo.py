@@ -28,7 +28,7 @@ from testbed.scenario import GRANTED, Attempt, Incident, IncidentError, script
 PAUSE_S = (0.6, 2.5)
 NEXT_PERSON_S = 0.5
 """The next person needs a moment; a phone held to the antenna at once is taken for the one that is still there."""
-_CARRIERS = {"ble": "BLE", "nfc": "NFC", "qr": "QR pass", "walk_up": "walk-up"}
+_CARRIERS = {"ble": "BLE", "nfc": "NFC", "qr": "QR pass", "walk_up": "walk-up", "piv": "PIV card"}
 _GREEN, _RED, _DIM, _BOLD, _OFF = "\033[32m", "\033[31m", "\033[2m", "\033[1m", "\033[0m"
 
 
@@ -107,8 +107,8 @@ async def scripted(building: Building, terminal: Terminal) -> int:
     unexpected = sum(not result.expected for result in runner.results) + failed_incidents + len(count.leaks)
     kinds = len(crowd.canaries.counts)
     terminal.say(
-        f"발급한 값 {len(crowd.canaries)}개({kinds}종)를 저널·데이터베이스·로그에서 찾음: {len(count.leaks)}건",
-        f"searched journals, databases and logs for {len(crowd.canaries)} values of {kinds} kinds: "
+        f"발급한 값 {len(crowd.canaries)}개({kinds}종)를 저널·데이터베이스·로그·MQTT에서 찾음: {len(count.leaks)}건",
+        f"searched journals, databases, logs and MQTT for {len(crowd.canaries)} values of {kinds} kinds: "
         f"{len(count.leaks)} found",
     )
     for find in count.leaks:

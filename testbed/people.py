@@ -14,6 +14,10 @@ from testbed.air import static_address
 from testbed.authority import MDL_DOC_TYPE, NAME_SPACE, Authority, Person, canary_person
 from testbed.building import Building
 from testbed.canaries import WORD, Canaries
+from testbed.card import hostile
+from testbed.card.card import Card
+from testbed.card.issuer import CardCredential
+from testbed.card.piv import VirtualPivCard
 from testbed.phone.phone import Consent, Phone, agree_to_proved_readers
 from testbed.phone.wallet import Held, Wallet
 
@@ -70,6 +74,20 @@ class Crowd:
         self._watch_credential(credential, index)
         wallet = Wallet([Held(credential, key)], [], [self._building.reader_root])
         return kind(wallet, self._building.clock, random_bytes=self._draw)
+
+    def card(self) -> VirtualPivCard:
+        """A plastic card of the trusted authority."""
+        return VirtualPivCard(self._card())
+
+    def cloned_card(self) -> Card:
+        """Everything that can be read from a genuine card, and another key behind it."""
+        return hostile.wrong_key(self._card())
+
+    def _card(self) -> CardCredential:
+        credential = self._building.cards.issue(self._building.clock.now())
+        for kind, value in credential.canaries.items():
+            self.canaries.octets(f"card_{kind.removeprefix('card_')}", value)
+        return credential
 
     def expired(self, days: int = 3) -> Phone:
         now = self._building.clock.now()

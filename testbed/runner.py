@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gate_agent.agent import KEPT_RULES
 from protocol import events
 from protocol.events import Event, Kind
-from testbed.building import GATE, Building
+from testbed.building import CAPTURE, GATE, Building
 from testbed.canaries import Canaries, Find
 from testbed.scenario import GRANTED, Attempt
 
@@ -149,12 +149,13 @@ class Runner:
         return twice + foreign + sum(count - 1 for count in decisions.values())
 
     def _left_behind(self) -> Iterator[tuple[str, bytes]]:
-        """Databases (free pages and WAL included), logs and other files of agent, controller and broker; the rules, which name
+        """All that crossed the broker; databases (free pages and WAL included), logs and other files of agent, controller and
+        broker; the rules, which name
         what they are about, are left out."""
         root = self.building.directory
         places = [self.building.agent_state, self.building.controller_state, root / "broker"]
         files = [path for place in places for path in place.rglob("*") if path.is_file() and path.name != KEPT_RULES]
-        files += [root / "agent.log", root / "controller.log"]
+        files += [root / "agent.log", root / "controller.log", root / CAPTURE]
         for path in files:
             if path.exists():
                 yield str(path.relative_to(root)), path.read_bytes()

@@ -11,6 +11,8 @@ from gate_agent import guard_cli
 from policy.reasons import Reason
 from protocol.events import Kind
 from testbed.building import Building, LaneRig
+from testbed.card.card import Card
+from testbed.card.field import present_by_nfc
 from testbed.people import SECURE, Crowd
 from testbed.phone.faulty import AlteringPhone, ReplayingPhone, SlowPhone, VanishingPhone, WrongDocumentPhone
 from testbed.phone.phone import Phone
@@ -83,6 +85,14 @@ class Script:
     def nfc(self, phone: Phone, lane: str = "lane-1") -> Act:
         return lambda: phone.by_nfc(self._lane(lane).nfc_port)
 
+    def plastic(self, card: Card, lane: str = "lane-1") -> Act:
+        """Held to the reader until it lets go."""
+
+        async def act() -> None:
+            await asyncio.to_thread(present_by_nfc, card, self._lane(lane).nfc_port)
+
+        return act
+
     def qr_pass(self, phone: Phone, lane: str = "lane-1", audience: str | None = None) -> Act:
         async def act() -> None:
             rig = self._lane(lane)
@@ -122,6 +132,14 @@ class Script:
         )
         yield Attempt("직원, 미리 허락하고 다가섬", "staff, armed, walks up", "lane-1", self.walk_up(staff), GRANTED)
         yield self._steps_back()
+        yield Attempt("직원, 플라스틱 카드", "staff, plastic card", "lane-1", self.plastic(crowd.card()), GRANTED)
+        yield Attempt(
+            "복제된 카드(키가 다름)",
+            "cloned card, another key",
+            "lane-1",
+            self.plastic(crowd.cloned_card()),
+            Reason.WRONG_SESSION,
+        )
         yield Attempt("직원, QR 패스", "staff, QR pass", "lane-1", self.qr_pass(staff), GRANTED)
         yield Attempt(
             "보안구역 담당, NFC", "cleared for the server room", "lane-2", self.nfc(secure, "lane-2"), GRANTED

@@ -15,7 +15,7 @@ import pytest
 from gwanmun import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PRODUCT = ("mdoc", "policy", "protocol", "drivers", "gate_agent", "controller")
+PRODUCT = ("mdoc", "card", "policy", "protocol", "drivers", "gate_agent", "controller")
 LOCKS = (
     "requirements.lock",
     "requirements-build.lock",

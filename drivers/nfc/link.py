@@ -45,10 +45,18 @@ class _Stamped(Protocol):
     def last_byte_at(self) -> float: ...
 
 
-async def run(card: NfcCard, steps: Generator[bytes | Pause, bytes, T]) -> T:
-    """Run a sans-I/O exchange over `card`. Raises LinkError and whatever the exchange raises."""
+def last_byte_at(card: NfcCard, clock: Clock) -> float:
+    """Monotonic time at which the card's newest response was complete."""
+    return card.last_byte_at if isinstance(card, _Stamped) else clock.monotonic()
+
+
+async def run(card: NfcCard, steps: Generator[bytes | Pause, bytes, T], first: bytes | None = None) -> T:
+    """Run a sans-I/O exchange over `card`. `first`: the response to its first command, where the card has already given it.
+    Raises LinkError and whatever the exchange raises."""
     try:
         step = next(steps)
+        if first is not None:
+            step = steps.send(first)
         while True:
             if isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
@@ -122,7 +130,7 @@ class NfcLink:
             answer = await run(self._card, steps)
         except apdu.ApduError as error:
             raise LinkProtocolError(str(error)) from error
-        self._last_byte_at = self._card.last_byte_at if isinstance(self._card, _Stamped) else self._clock.monotonic()
+        self._last_byte_at = last_byte_at(self._card, self._clock)
         return answer
 
 
@@ -198,9 +206,11 @@ async def engage(
     shortcuts: Shortcuts | None = None,
     patience: float = LOCKED_PATIENCE_S,
     on_not_ready: Callable[[], None] = lambda: None,
+    selected: bytes | None = None,
 ) -> NfcEngagement:
     """Read the engagement of the phone in the field. A locked phone is asked again for `patience` seconds;
-    `on_not_ready` is called each time, so that a sign may say what to do.
+    `on_not_ready` is called each time, so that a sign may say what to do. `selected`: the phone's response to
+    mdoc.type4tag.SELECT_APPLICATION, where it has been asked already.
 
     `request` is what we offer to a phone that negotiates; None takes static handover only. Raises PhoneNotReadyError,
     LinkProtocolError (malformed or refused), LinkLostError, LinkTimeoutError. The caller releases the card.
@@ -210,7 +220,8 @@ async def engage(
         async with asyncio.timeout(ENGAGE_TIMEOUT_S + patience):
             while True:
                 try:
-                    found = await run(card, negotiated_handover.engage(request, shortcuts))
+                    answered, selected = selected, None
+                    found = await run(card, negotiated_handover.engage(request, shortcuts), answered)
                     break
                 except NotReadyError as error:
                     if clock.monotonic() >= give_up:

@@ -28,7 +28,7 @@ from mdoc.errors import MalformedError
 _MAY_BE_CRITICAL = frozenset({BASIC_CONSTRAINTS, KEY_USAGE, EXTENDED_KEY_USAGE})
 
 
-def _authority_problem(authority: Certificate, below: int) -> str | None:
+def authority_problem(authority: Certificate, below: int) -> str | None:
     """Why `authority` may not stand over a leaf and `below` intermediates."""
     is_authority, length = basic_constraints(authority)
     usage = key_usage(authority)
@@ -69,7 +69,7 @@ def _problem(
         if not valid_at(certificate, moment):
             return "a certificate of the chain is outside its dates"
         if at > 0:
-            problem = _authority_problem(certificate, at - 1)
+            problem = authority_problem(certificate, at - 1)
             if problem is not None:
                 return problem
         rest = chain[at + 1 :]
@@ -78,7 +78,7 @@ def _problem(
             if not valid_at(root, moment):
                 return "the root is outside its dates"
             issuer = chain[1] if at > 0 else root
-            return _authority_problem(root, at) or broken_rule(chain[0], profile, issuer=issuer)
+            return authority_problem(root, at) or broken_rule(chain[0], profile, issuer=issuer)
         if not rest or not _issued(certificate, rest[0]):
             break
     return "no configured root issued it"

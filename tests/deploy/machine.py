@@ -22,6 +22,7 @@ PACKAGES = ("systemd", "dbus", "bluez", "python3-venv", "mosquitto", "procps", "
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COPIED = (
     "mdoc",
+    "card",
     "policy",
     "protocol",
     "drivers",

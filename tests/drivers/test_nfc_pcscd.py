@@ -1,21 +1,10 @@
-"""The PC/SC driver against the real pcscd with a virtual reader (vpcd): APDUs of any size, phones that come and go, faults.
-
-Each run has a pcscd of its own in a mount namespace, so that it meets neither the machine's nor another run's.
-"""
+"""The PC/SC driver against the real pcscd with a virtual reader (vpcd): APDUs of any size, phones that come and go, faults."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import shutil
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -29,6 +18,7 @@ from protocol.clock import SystemClock
 from testbed.phone.isodep import Application
 from testbed.phone.nfc import PhoneApplication
 from testbed.phone.nfc_vpcd import STORAGE_ATR, VirtualCard
+from tests.pcscd import Pcscd, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pcscd")]
 
@@ -37,92 +27,15 @@ GUARD_S = 15.0
 """Nothing here takes that long; a test that does has failed."""
 ENGAGEMENT = bytes(range(100))
 EXTENDED = build_handover_select(ENGAGEMENT, nfc=NfcOptions(65_535, 65_536))
-NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-VPCD = Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
 LOOK_S = 0.6
 """pcscd looks at a virtual reader every 0.4 s, and takes a phone that comes between two looks for the one that has left."""
 MAX_APDU = 60_000
 """Bytes: vpcd frames an APDU with two bytes of length, and does not say what it carries."""
 
 
-def missing() -> str:
-    """What is not there; "" when all is."""
-    try:
-        import smartcard.scard  # noqa: F401
-    except ImportError:
-        return "pyscard"
-    if shutil.which("pcscd", path=os.environ.get("PATH", "") + ":/usr/sbin") is None:
-        return "pcscd"
-    if not VPCD.exists():
-        return "vsmartcard-vpcd"
-    found = subprocess.run([*NAMESPACE, "true"], capture_output=True, timeout=GUARD_S, check=False)
-    return "" if found.returncode == 0 else "a mount namespace"
-
-
-@dataclass
-class Pcscd:
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Raises RuntimeError with its output when it does not come up."""
-        run, config, log = self.folder / "run", self.folder / "reader.conf", self.folder / "log"
-        run.mkdir(exist_ok=True)
-        config.write_text(
-            f'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:0x{self.port:X}\nLIBPATH {VPCD}\nCHANNELID 0x{self.port:X}\n'
-        )
-        script = (
-            "mount -t tmpfs tmpfs /run && mkdir /run/pcscd"
-            ' && mount --bind "$0" /run/pcscd && exec pcscd --foreground --config "$1"'
-        )
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*NAMESPACE, "sh", "-c", script, str(run), str(config)],
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin"},
-            )
-        end = time.monotonic() + GUARD_S
-        while time.monotonic() < end and self.process.poll() is None:
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(str(run / "pcscd.comm"))
-                return
-            threading.Event().wait(0.02)
-        raise RuntimeError(log.read_text(errors="replace"))
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(GUARD_S)
-            self.process = None
-
-
-def free_ports() -> int:
-    """vpcd takes this one and the next."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port if port < 65_000 else port - 5_000
-
-
 @pytest.fixture(scope="module")
 def pcscd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pcscd]:
-    absent = missing()
-    if absent:
-        # `make test-all` installs what is missing; in CI nothing may be.
-        assert os.environ.get("CI") != "true", f"missing: {absent}"
-        pytest.skip(f"missing: {absent}")
-    daemon = Pcscd(tmp_path_factory.mktemp("pcscd"), free_ports())
-    before = os.environ.get("PCSCLITE_CSOCK_NAME")
-    os.environ["PCSCLITE_CSOCK_NAME"] = str(daemon.folder / "run" / "pcscd.comm")
-    daemon.start()
-    yield daemon
-    daemon.stop()
-    if before is None:
-        del os.environ["PCSCLITE_CSOCK_NAME"]
-    else:
-        os.environ["PCSCLITE_CSOCK_NAME"] = before
+    yield from running(tmp_path_factory.mktemp("pcscd"))
 
 
 class Lane:

@@ -607,7 +607,7 @@ def test_an_nfc_reader_and_what_its_lane_prefers(
     folder: Path, device: str, options: dict[str, str], prefer: Carrier
 ) -> None:
     config = load(written(folder, BASE.replace(NFC, device, 1)), {})
-    assert config.device("nfc", "hall").options == options
+    assert config.device("nfc", "hall").options == {"card_order": "mdoc,piv,pkoc", **options}
     assert config.lanes[0].prefer is prefer
 
 

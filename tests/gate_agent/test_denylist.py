@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,14 @@ def test_the_thumbprint_of_rfc_9679_section_6() -> None:
 def test_an_okp_key_has_a_thumbprint_too() -> None:
     first, second = (ed25519.Ed25519PrivateKey.generate().public_key() for _ in range(2))
     assert key_entry(first) == key_entry(first) != key_entry(second)
+
+
+def test_an_rsa_key_has_a_thumbprint_of_modulus_and_exponent() -> None:
+    """RFC 9679 4.3: kty 3, n and e without leading zeros."""
+    modulus = int.from_bytes(b"\xc1" * 256)
+    key = rsa.RSAPublicNumbers(65_537, modulus).public_key()
+    expected = b"\xa3\x01\x03\x20\x59\x01\x00" + b"\xc1" * 256 + b"\x21\x43\x01\x00\x01"
+    assert key_entry(key) == hashlib.sha256(expected).digest()
 
 
 def test_a_status_reference_has_one_reading() -> None:

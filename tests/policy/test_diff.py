@@ -213,4 +213,4 @@ def test_every_carrier_is_an_axis() -> None:
         if GRANTED in (row.before, row.after)
     }
     assert found == {(GRANTED, "carrier_not_allowed", ("nfc",)), ("carrier_not_allowed", GRANTED, ("qr",))}
-    assert set(CARRIERS) == {"ble", "nfc", "qr", "walk_up"}
+    assert set(CARRIERS) == {"ble", "nfc", "qr", "walk_up", "piv", "pkoc"}
