@@ -35,7 +35,7 @@ class Ingest:
     batch: int
     """Messages in one transaction at most."""
     linger_s: float
-    """How long the first message of a batch waits for company."""
+    """Between the beginnings of two transactions at least, unless a batch is full."""
 
 
 @dataclass(frozen=True, slots=True)

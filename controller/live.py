@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from controller.chain import Alarm
+from controller.batch import Alarm, Committed, Picture, Stored
 from controller.sorting import Sorted
-from controller.store import Committed, Picture, Stored
 from protocol import fields
 from protocol.clock import Clock
 from protocol.events import DECISIONS, Event, Kind
@@ -44,7 +43,7 @@ class Gate:
     epoch: str | None = None
     mark: int = 0
     alarms: int = 0
-    """Chain and conflict alarms."""
+    """Alarms about its records, of any kind (docs/ingest.md)."""
 
     def fresh_health(self, now: datetime) -> Health | None:
         """None once the last one is older than its expiry."""
@@ -145,12 +144,10 @@ class Live:
         now = self.clock.now()
         if self._day != self.today():
             self._day, self.counts = self.today(), {}
-        at_by_id = {record.event.id: record.at for record in done.batch.records}
-        for name, online in done.batch.seen.items():
-            gate = self._gate(name)
-            gate.last_seen = now
-            if online is not None:
-                self._on_online(gate, online)
+        for name in done.batch.heard:
+            self._gate(name).last_seen = now
+        for name, online in committed.onlines:
+            self._on_online(self._gate(name), online)
         for name, state in done.states.items():
             self._on_state(name, state)
         for name, health in done.healths.items():
@@ -158,11 +155,12 @@ class Live:
             gate.health, gate.health_at = health, now
         for stored in committed.stored:
             self._on_event(stored.event)
-            self.last.append(stored)
-            self._new.append(stored)
-            at = at_by_id[stored.event.id]
-            if at.astimezone(self.time_zone).date().isoformat() == self._day:
-                self.counts[stored.event.kind] = self.counts.get(stored.event.kind, 0) + 1
+        newest = committed.stored[-LAST_EVENTS:]
+        self.last.extend(newest)
+        self._new.extend(newest)
+        for (day, kind), n in committed.counts.items():
+            if day == self._day:
+                self.counts[kind] = self.counts.get(kind, 0) + n
         for name, ack in committed.acks.items():
             gate = self._gate(name)
             gate.epoch, gate.mark = ack.epoch, ack.seq
@@ -190,8 +188,7 @@ class Live:
         return found
 
     def _on_online(self, gate: Gate, online: Online) -> None:
-        if not online.online and gate.boot is not None and online.boot != gate.boot:
-            return  # the will of an earlier boot, delivered late
+        """Of those that count (controller.presence)."""
         gate.online, gate.boot = online.online, online.boot
         if not online.online:
             gate.health = None
@@ -225,7 +222,8 @@ class Live:
 
     def _on_alarms(self, alarms: Iterable[Alarm]) -> None:
         for alarm in alarms:
-            self._gate(alarm.gate).alarms += 1
+            if alarm.gate:
+                self._gate(alarm.gate).alarms += 1
 
     # Watching
 

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from controller import wording
+from controller.batch import Stored
 from controller.live import Change, Live, ours_ms
-from controller.store import Stored
 from protocol.events import Kind
 
 TEMPLATES = Path(__file__).parent / "templates"

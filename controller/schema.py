@@ -65,6 +65,57 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (day, name)
     ) WITHOUT ROWID;
     """,
+    # 2: events in the order of arrival, so that new ones go to the end of the file; holes explained; boots; why of alarms.
+    """
+    CREATE TABLE arrived (
+        arrival INTEGER PRIMARY KEY,
+        gate TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        time TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        lane TEXT,
+        attempt TEXT,
+        reason TEXT,
+        carrier TEXT,
+        raw BLOB NOT NULL
+    );
+    INSERT INTO arrived SELECT arrival, gate, epoch, seq, time, kind, lane, attempt, reason, carrier, raw FROM events
+        ORDER BY arrival;
+    DROP TABLE events;
+    ALTER TABLE arrived RENAME TO events;
+    CREATE UNIQUE INDEX events_record ON events (gate, epoch, seq);
+    ALTER TABLE chains ADD COLUMN earlier TEXT;
+    CREATE TABLE gaps (
+        gate TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        hash TEXT NOT NULL,
+        why TEXT NOT NULL,
+        time TEXT NOT NULL,
+        PRIMARY KEY (gate, epoch, last, first)
+    ) WITHOUT ROWID;
+    CREATE TABLE boots (
+        gate TEXT NOT NULL,
+        boot TEXT NOT NULL,
+        first TEXT NOT NULL,
+        PRIMARY KEY (gate, boot)
+    ) WITHOUT ROWID;
+    INSERT INTO boots SELECT gate, boot, last_seen FROM gates WHERE boot IS NOT NULL;
+    CREATE TABLE raised (
+        gate TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        what TEXT NOT NULL,
+        why TEXT NOT NULL,
+        time TEXT NOT NULL,
+        PRIMARY KEY (gate, epoch, seq, what, why)
+    ) WITHOUT ROWID;
+    INSERT INTO raised SELECT gate, epoch, seq, what, '', time FROM alarms;
+    DROP TABLE alarms;
+    ALTER TABLE raised RENAME TO alarms;
+    """,
 )
 
 

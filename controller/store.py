@@ -8,20 +8,22 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlite_utils import Database
 
-from controller.chain import Alarm, Chain, Chains
+from controller.batch import NOT_ENROLLED, Alarm, Batch, Committed, Key, Poison, Record, Remark, Standing, Stored, What
+from controller.chain import Chains
+from controller.presence import Verdict, counter, judge
+from controller.reading import Reading
 from controller.schema import migrate
-from protocol import events, fields
+from protocol import events, fields, topics
 from protocol.ack import Ack
 from protocol.clock import rfc3339
+from protocol.events import Event
 from protocol.status import Online
 
 POISON_HEAD_BYTES = 256
@@ -30,94 +32,53 @@ MAX_POISON_PER_TOPIC, MAX_POISON = 100, 10_000
 """Distinct messages set aside; beyond it they are only counted, so that the first ones stay to be looked at."""
 MAX_TOPIC = 200
 MAX_ALARMS = 10_000
+MAX_BOOTS = 64
+"""Boots remembered of each gate."""
+SEEN_S = 1.0
+"""`last_seen` on the disk is at most this old."""
+MAX_DAYS = 10_000
+"""Minutes of which the day is remembered."""
 CACHE_KIB = 65536
+CHECKPOINT_PAGES = 4000
+"""Of the write-ahead log (16 MB): with four hundred gates the same pages of the index change in every transaction."""
 
 
-@dataclass(frozen=True, slots=True)
-class Poison:
-    """A message that is no event, state, online or health of the gate whose topic it came by."""
+@dataclass(slots=True)
+class _Gate:
+    """A row of `gates` as it is on the disk."""
 
-    topic: str
-    reason: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One event, the instant it names and the topic it came by, checked by controller.sorting."""
-
-    event: events.Event
-    at: datetime
-    topic: str
+    epoch: str | None = None
+    boot: str | None = None
+    online: bool | None = None
+    seen: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    records: Sequence[Record] = ()
-    poison: Sequence[Poison] = ()
-    seen: Mapping[str, Online | None] = field(default_factory=dict)
-    """Gates heard of, with their last birth or will."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One event with its place in the order of arrival."""
-
-    arrival: int
-    event: events.Event
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    stored: Sequence[Stored]
-    duplicates: int
-    acks: Mapping[str, Ack]
-    """By gate, for every gate that sent a record: a repeated one is acknowledged again."""
-    alarms: Sequence[Alarm]
-    """Those that were not there before."""
-    set_aside: int
-
-
-@dataclass(frozen=True, slots=True)
-class GateRow:
-    gate: str
-    epoch: str | None
-    mark: int
-    stopped: bool
-    boot: str | None
-    online: bool | None
-    last_seen: str
-    alarms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What the live page starts from."""
-
-    gates: Sequence[GateRow]
-    decisions: Sequence[Stored]
-    last: Sequence[Stored]
-    counts: Mapping[str, int]
-    """Of today, by event name."""
-    set_aside: int
-
-
-class Store:
+class Store(Reading):
     def __init__(self, path: Path, time_zone: ZoneInfo) -> None:
         """`time_zone` is where a day of the counts begins. Raises sqlite3.Error, OSError, SchemaError."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._zone = time_zone
         # One thread at a time uses it, but opening and closing may be another's.
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        super().__init__(connection)
         self._db = Database(connection)
         try:
             self._db.enable_wal()
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             path.chmod(0o600)
             migrate(self._db)
-            self._chains = Chains(self._db)
+            self._pending: list[tuple[object, ...]] = []
+            """Rows of the batch under way that are not in the table yet."""
+            self._chains = Chains(connection, self._flush)
             self._arrival: int = connection.execute("SELECT coalesce(max(arrival), 0) FROM events").fetchone()[0]
+            self._raised = set(connection.execute("SELECT gate, epoch, seq, what, why FROM alarms").fetchall())
+            self._gates = {
+                gate: _Gate(epoch, boot, None if online is None else bool(online))
+                for gate, epoch, boot, online in connection.execute("SELECT gate, epoch, boot, online FROM gates")
+            }
+            self._days: dict[str, str] = {}
         except BaseException:
             connection.close()
             raise
@@ -125,187 +86,237 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
+    def standings(self) -> dict[Key, Standing]:
+        """Of every chain."""
+        return self._chains.standings()
+
     def commit(self, batch: Batch, now: datetime) -> Committed:
         """One transaction. Raises sqlite3.Error with nothing changed, here or on the disk."""
-        arrival, moment = self._arrival, rfc3339(now)
-        stored: list[Stored] = []
-        duplicates = 0
-        alarms: list[Alarm] = []
-        poisons = list(batch.poison)
-        counts: dict[tuple[str, str], int] = {}
-        touched: dict[tuple[str, str], Chain] = {}
+        work = _Work(self._arrival, rfc3339(now), list(batch.poison))
         try:
             with self._db.atomic():
                 for record in batch.records:
-                    event = record.event
-                    if not self._chains.admits(event):
-                        poisons.append(Poison(record.topic, "too_many_epochs", event.raw))
-                        continue
-                    chain = self._chains.take(event)
-                    touched[event.gate, event.epoch] = chain
-                    existing = self._chains.existing(chain, event)
-                    if existing is None:
-                        arrival += 1
-                        self._insert(record, arrival)
-                        stored.append(Stored(arrival, event))
-                        day = record.at.astimezone(self._zone).date().isoformat()
-                        counts[day, event.kind] = counts.get((day, event.kind), 0) + 1
-                        alarms.extend(self._chains.extend(chain, event, moment))
-                        continue
-                    duplicates += 1
-                    if existing != event.raw:
-                        alarms.append(Alarm(event.gate, event.epoch, event.seq, "conflict", moment))
-                for poison in poisons:
-                    self._set_aside(poison, moment)
-                    counts["", f"poison.{poison.reason}"] = counts.get(("", f"poison.{poison.reason}"), 0) + 1
-                new_alarms = [alarm for alarm in alarms if self._raise(alarm)]
-                self._chains.write(touched.values())
-                self._write_gates(batch.seen, touched, stored, moment)
-                self._count(counts)
+                    self._take(record, work)
+                self._flush()
+                changed = self._attend(batch, work, now)
+                for poison in work.poison:
+                    self._set_aside(poison, work)
+                new_alarms = self._raise(work.alarms)
+                self._chains.write()
+                self._write_gates(changed, work.moment)
+                self._count(work.counts)
         except BaseException:
+            self._pending.clear()
             self._chains.forget()
             raise
-        self._arrival = arrival
+        self._arrival = work.arrival
+        self._raised.update(_identity(alarm) for alarm in new_alarms)
+        self._gates |= changed
+        touched = dict(self._chains.touched)
         self._chains.keep()
-        last = {each.event.gate: each.event.epoch for each in batch.records}
-        acks = {
-            gate: Ack(epoch, chain.mark, chain.hash)
-            for (gate, epoch), chain in touched.items()
-            if chain.mark and last[gate] == epoch
-        }
-        return Committed(stored, duplicates, acks, new_alarms, len(poisons))
+        acks: dict[str, Ack] = {}
+        earlier: list[tuple[str, Ack]] = []
+        for (gate, epoch), chain in touched.items():
+            if chain.mark and epoch == self._gates[gate].epoch:
+                acks[gate] = chain.ack
+            elif chain.mark:
+                earlier.append((gate, chain.ack))
+        standings = {key: chain.standing for key, chain in touched.items()}
+        for gate, (epoch, _) in batch.heads.items():
+            standings.setdefault((gate, epoch), self._chains.standing(gate, epoch))
+        return Committed(
+            stored=work.stored,
+            duplicates=work.duplicates,
+            acks=acks,
+            earlier_acks=earlier,
+            alarms=new_alarms,
+            set_aside=len(work.poison),
+            onlines=work.onlines,
+            counts=work.counts,
+            standings=standings,
+        )
+
+    def _take(self, record: Record, work: _Work) -> None:
+        event = record.event
+        begun = not self._chains.known(event.gate, event.epoch)
+        chain = self._chains.take(event.gate, event.epoch)
+        if chain is None:
+            work.poison.append(Poison(record.topic, "too_many_epochs", event.raw))
+            return
+        if begun:
+            work.begun.append((event.gate, event.epoch))
+        existing = self._chains.existing(chain, event.seq)
+        if existing is not None:
+            work.duplicates += 1
+            if existing and existing != event.raw:
+                work.alarms.append(Alarm(event.gate, event.epoch, event.seq, What.CONFLICT, work.moment))
+            return
+        work.arrival += 1
+        self._insert(record, work.arrival)
+        work.stored.append(Stored(work.arrival, event))
+        name = (self._day(record.time), str(event.kind))
+        work.counts[name] = work.counts.get(name, 0) + 1
+        work.alarms.extend(self._chains.extend(chain, record, work.moment))
+        if record.statement is not None:
+            work.alarms.extend(self._chains.explain(record, work.moment))
+        if record.remark is not None:
+            work.alarms.append(_remark(event, record.remark, work.moment))
+        if event.version > events.SCHEMA:
+            # Not about one record: the number of the schema stands in its place, so that each version is told once.
+            work.alarms.append(Alarm(event.gate, "", event.version, What.NEWER_SCHEMA, work.moment))
+
+    def _day(self, time: str) -> str:
+        """The site's own day of an instant, `2026-11-24`."""
+        day = self._days.get(time[:16])
+        if day is None:
+            if len(self._days) >= MAX_DAYS:
+                self._days.clear()
+            day = self._days[time[:16]] = datetime.fromisoformat(time).astimezone(self._zone).date().isoformat()
+        return day
 
     def _insert(self, record: Record, arrival: int) -> None:
-        event = record.event
-
-        def word(name: str) -> str | None:
-            value = event.data.get(name)
-            return value if isinstance(value, str) and fields.WORD.fullmatch(value) else None
-
-        self._db.conn.execute(
-            "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        event, get = record.event, record.event.data.get
+        # SQLite's module takes an exact str at once; of an enum's member it first looks for an adapter.
+        self._pending.append(
             (
+                arrival,
                 event.gate,
                 event.epoch,
                 event.seq,
-                arrival,
-                rfc3339(record.at),
-                event.kind,
-                word("lane"),
-                word("attempt"),
-                word("reason"),
-                word("carrier"),
+                record.time,
+                str(event.kind),
+                _word(get("lane")),
+                _word(get("attempt")),
+                _word(get("reason")),
+                _word(get("carrier")),
                 event.raw,
-            ),
+            )
         )
 
-    def _set_aside(self, poison: Poison, moment: str) -> None:
+    def _flush(self) -> None:
+        if self._pending:
+            self._connection.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?)", self._pending)
+            self._pending.clear()
+
+    def _attend(self, batch: Batch, work: _Work, now: datetime) -> dict[str, _Gate]:
+        """Who was heard, in which boot and epoch: the rows of `gates` that change."""
+        changed: dict[str, _Gate] = {}
+
+        def row(gate: str) -> _Gate:
+            found = changed.get(gate)
+            if found is None:
+                kept = self._gates.get(gate, _Gate())
+                found = changed[gate] = _Gate(kept.epoch, kept.boot, kept.online, now)
+            return found
+
+        for gate in {*batch.heard, *(gate for gate, _ in self._chains.touched)}:
+            kept = self._gates.get(gate)
+            if kept is None or kept.seen is None or not 0 <= (now - kept.seen).total_seconds() < SEEN_S:
+                row(gate)
+        for gate, epoch in work.begun:
+            if not self._chains.succeeded(gate, epoch):
+                row(gate).epoch = epoch
+        for gate, (epoch, _) in batch.heads.items():
+            if row(gate).epoch != epoch:
+                row(gate).epoch = epoch
+        for gate, online in batch.onlines:
+            self._attend_online(gate, online, row(gate), work)
+        return changed
+
+    def _attend_online(self, gate: str, online: Online, row: _Gate, work: _Work) -> None:
+        boots = [
+            boot for (boot,) in self._connection.execute("SELECT boot FROM boots WHERE gate = ? ORDER BY first", [gate])
+        ]
+        verdict = judge(online, row.boot, boots)
+        if verdict is Verdict.LATE:
+            return
+        if verdict is Verdict.REWIND:
+            work.alarms.append(Alarm(gate, "", counter(online.boot) or 0, What.REWIND, work.moment))
+        row.boot, row.online = online.boot, online.online
+        work.onlines.append((gate, online))
+        if online.boot in boots:
+            return
+        self._connection.execute("INSERT INTO boots VALUES (?,?,?)", (gate, online.boot, work.moment))
+        for boot in boots[: max(0, len(boots) + 1 - MAX_BOOTS)]:
+            self._connection.execute("DELETE FROM boots WHERE gate = ? AND boot = ?", (gate, boot))
+
+    def _set_aside(self, poison: Poison, work: _Work) -> None:
+        name = ("", f"poison.{poison.reason}")
+        work.counts[name] = work.counts.get(name, 0) + 1
+        work.alarms.append(Alarm(_gate_of(poison.topic), "", 0, What.POISON, work.moment, poison.reason))
         key = (poison.topic[:MAX_TOPIC], poison.reason, hashlib.sha256(poison.payload).hexdigest())
-        found = self._db.execute(
+        found = self._connection.execute(
             "UPDATE poison SET count = count + 1, last = ? WHERE topic = ? AND reason = ? AND digest = ?",
-            (moment, *key),
+            (work.moment, *key),
         )
         if found.rowcount:
             return
-        of_topic, in_all = self._db.execute(
+        of_topic, in_all = self._connection.execute(
             "SELECT (SELECT count(*) FROM poison WHERE topic = ?), (SELECT count(*) FROM poison)", key[:1]
         ).fetchone()
         if of_topic < MAX_POISON_PER_TOPIC and in_all < MAX_POISON:
-            self._db.execute(
+            self._connection.execute(
                 "INSERT INTO poison VALUES (?,?,?,?,?,?,?,1)",
-                (*key, len(poison.payload), poison.payload[:POISON_HEAD_BYTES], moment, moment),
+                (*key, len(poison.payload), poison.payload[:POISON_HEAD_BYTES], work.moment, work.moment),
             )
 
-    def _raise(self, alarm: Alarm) -> bool:
-        """True for an alarm that was not there yet."""
-        if self._db.execute("SELECT count(*) FROM alarms").fetchone()[0] >= MAX_ALARMS:
-            return False
-        found = self._db.execute(
-            "INSERT OR IGNORE INTO alarms VALUES (?,?,?,?,?)",
-            (alarm.gate, alarm.epoch, alarm.seq, alarm.what, alarm.time),
+    def _raise(self, alarms: Sequence[Alarm]) -> list[Alarm]:
+        """Those that were not there yet, as far as there is room."""
+        new: dict[tuple[object, ...], Alarm] = {}
+        for alarm in alarms:
+            identity = _identity(alarm)
+            if identity not in self._raised and len(self._raised) + len(new) < MAX_ALARMS:
+                new.setdefault(identity, alarm)
+        if new:
+            self._connection.executemany(
+                "INSERT INTO alarms (gate, epoch, seq, what, why, time) VALUES (?,?,?,?,?,?)",
+                [(*identity, alarm.time) for identity, alarm in new.items()],
+            )
+        return list(new.values())
+
+    def _write_gates(self, rows: Mapping[str, _Gate], moment: str) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO gates (gate, epoch, boot, online, last_seen) VALUES (?,?,?,?,?)",
+            [(gate, row.epoch, row.boot, row.online, moment) for gate, row in rows.items()],
         )
-        return bool(found.rowcount)
-
-    def _write_gates(
-        self,
-        seen: Mapping[str, Online | None],
-        touched: Mapping[tuple[str, str], Chain],
-        stored: Sequence[Stored],
-        moment: str,
-    ) -> None:
-        epochs = {each.event.gate: each.event.epoch for each in stored}
-        for gate in {*seen, *(gate for gate, _ in touched)}:
-            online = seen.get(gate)
-            self._db.execute(
-                "INSERT INTO gates (gate, epoch, boot, online, last_seen) VALUES (?,?,?,?,?) ON CONFLICT (gate) DO UPDATE SET "
-                "epoch = coalesce(excluded.epoch, epoch), last_seen = excluded.last_seen, "
-                "online = coalesce(excluded.online, online), boot = coalesce(excluded.boot, boot)",
-                (gate, epochs.get(gate), online and online.boot, None if online is None else online.online, moment),
-            )
 
     def _count(self, counts: Mapping[tuple[str, str], int]) -> None:
-        for (day, name), n in counts.items():
-            self._db.execute(
-                "INSERT INTO counts VALUES (?,?,?) ON CONFLICT (day, name) DO UPDATE SET n = n + excluded.n",
-                (day, name, n),
-            )
-
-    # Reading
-
-    def acks(self) -> dict[str, Ack]:
-        """The acknowledgement each gate should have, of the epoch it last wrote in."""
-        rows = self._db.execute(
-            "SELECT c.gate, c.epoch, c.mark, c.hash FROM chains c JOIN gates g ON g.gate = c.gate AND g.epoch = c.epoch "
-            "WHERE c.mark > 0"
-        )
-        return {gate: Ack(epoch, mark, digest) for gate, epoch, mark, digest in rows}
-
-    def gates(self) -> list[GateRow]:
-        rows = self._db.execute(
-            "SELECT g.gate, g.epoch, coalesce(c.mark, 0), coalesce(c.stopped, 0), g.boot, g.online, g.last_seen, "
-            "(SELECT count(*) FROM alarms a WHERE a.gate = g.gate) "
-            "FROM gates g LEFT JOIN chains c ON c.gate = g.gate AND c.epoch = g.epoch ORDER BY g.gate"
-        )
-        return [
-            GateRow(gate, epoch, mark, bool(stopped), boot, None if online is None else bool(online), seen, alarms)
-            for gate, epoch, mark, stopped, boot, online, seen, alarms in rows
-        ]
-
-    def picture(self, today: str, events: int) -> Picture:
-        return Picture(
-            self.gates(), self._last_decisions(), self._last(events), self.counts(today), sum(self.counts("").values())
+        self._connection.executemany(
+            "INSERT INTO counts VALUES (?,?,?) ON CONFLICT (day, name) DO UPDATE SET n = n + excluded.n",
+            [(day, name, n) for (day, name), n in counts.items()],
         )
 
-    def events(self, after: int, limit: int) -> list[Stored]:
-        """Events in the order they arrived, from the first behind `after`."""
-        return self._stored(
-            "SELECT arrival, raw FROM events WHERE arrival > ? ORDER BY arrival LIMIT ?", (after, limit)
-        )
 
-    def _last(self, limit: int) -> list[Stored]:
-        """The newest, oldest of them first."""
-        return self._stored("SELECT arrival, raw FROM events ORDER BY arrival DESC LIMIT ?", (limit,))[::-1]
+class _Work:
+    """What one commit gathers."""
 
-    def _last_decisions(self) -> list[Stored]:
-        """The newest decision of each lane, among the last records."""
-        return self._stored(
-            "SELECT max(arrival), raw FROM (SELECT arrival, gate, lane, raw, kind FROM events ORDER BY arrival DESC LIMIT 5000) "
-            "WHERE kind IN ('access.granted', 'access.denied', 'lane.opened') AND lane IS NOT NULL GROUP BY gate, lane, kind "
-            "ORDER BY 1",
-            (),
-        )
+    def __init__(self, arrival: int, moment: str, poison: list[Poison]) -> None:
+        self.arrival, self.moment, self.poison = arrival, moment, poison
+        self.stored: list[Stored] = []
+        self.duplicates = 0
+        self.alarms: list[Alarm] = []
+        self.onlines: list[tuple[str, Online]] = []
+        self.counts: dict[tuple[str, str], int] = {}
+        self.begun: list[Key] = []
+        """Chains that were not known before."""
 
-    def counts(self, day: str) -> dict[str, int]:
-        """Events of one day by name; day "" holds the messages set aside."""
-        return dict(self._db.execute("SELECT name, n FROM counts WHERE day = ?", [day]).fetchall())
 
-    def poison(self) -> list[dict[str, Any]]:
-        return list(self._db.query("SELECT * FROM poison ORDER BY first"))
+def _word(value: object) -> str | None:
+    return value if value is not None and isinstance(value, str) and fields.WORD.fullmatch(value) else None
 
-    def alarms(self) -> list[Alarm]:
-        rows = self._db.execute("SELECT gate, epoch, seq, what, time FROM alarms ORDER BY time")
-        return [Alarm(*row) for row in rows]
 
-    def _stored(self, sql: str, parameters: tuple[int, ...]) -> list[Stored]:
-        with closing(self._db.conn.execute(sql, parameters)) as rows:
-            return [Stored(arrival, events.parse(raw)) for arrival, raw in rows]
+def _identity(alarm: Alarm) -> tuple[object, ...]:
+    return alarm.gate, alarm.epoch, alarm.seq, alarm.what, alarm.why
+
+
+def _remark(event: Event, remark: Remark, moment: str) -> Alarm:
+    if remark.what == NOT_ENROLLED.what:  # about the gate, not about this record
+        return Alarm(event.gate, "", 0, remark.what, moment)
+    return Alarm(event.gate, event.epoch, event.seq, remark.what, moment, remark.why)
+
+
+def _gate_of(topic: str) -> str:
+    try:
+        return topics.gate_of(topic)
+    except ValueError:
+        return ""

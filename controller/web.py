@@ -19,9 +19,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from controller.batch import Stored
 from controller.live import Live, Watcher
 from controller.pages import Condition, Pages
-from controller.store import Stored
 from controller.wording import LANGUAGES
 from protocol import events
 

@@ -154,7 +154,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "last_seen": ("마지막 수신", "Last seen"),
     "none": ("없음", "None"),
     "last_decision": ("마지막 판정", "Last decision"),
-    "chain_broken": ("기록 사슬 경보", "Record chain alarm"),
+    "record_alarms": ("기록 경보", "Record alarms"),
     "broker_down": (
         "브로커에 연결되지 않음. 화면이 최신이 아닐 수 있습니다.",
         "No connection to the broker. This view may be old.",

@@ -12,7 +12,7 @@ import random
 import signal
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from gate_agent.control import SOCKET, Control
 from gate_agent.devices import BACKOFF_BASE_S, BACKOFF_CAP_S, Supervised
 from gate_agent.guard import Guard
 from gate_agent.hardware import open_device
-from gate_agent.journal import Journal, RecordUnavailableError
+from gate_agent.journal import Journal, Record, RecordUnavailableError
 from gate_agent.judge import Judge
 from gate_agent.keys import gate_key, public_key, reader_identity, signers
 from gate_agent.lane import Lane, Ports
@@ -309,9 +309,9 @@ class Agent:
         except OSError:
             _log.error("the state directory cannot be made; entry stays refused until it is there")
 
-        def committed() -> None:
+        def committed(records: Sequence[Record]) -> None:
             if self._uplink is not None:
-                self._uplink.records_waiting()
+                self._uplink.committed(records)
 
         journal = Journal(
             config.state_dir / JOURNAL_FILE,
@@ -402,8 +402,11 @@ class Agent:
             certificate=config.mqtt.certificate,
             key=config.mqtt.key,
             client_id=config.id,
-            # A will delay has no effect beyond the session's life.
+            # A will delay has no effect beyond the session's life. A clean start would end the session, and a broker may then
+            # publish its will though the gate is back (MQTT 5.0 3.1.3.2.2); taking it up again cancels the will.
             session_expiry=60,
+            clean_start=False,
+            receive_maximum=20,
         )
 
         def connect(
@@ -421,6 +424,7 @@ class Agent:
             boot=self.boot,
             controller_key=self._controller_key,
             in_flight=config.limits.in_flight,
+            batches_in_flight=config.limits.batches_in_flight,
             random=self._random,
             call_later=asyncio.get_running_loop().call_later,
             state=self._state,

@@ -118,7 +118,9 @@ class Times:
 @dataclass(frozen=True, slots=True)
 class Limits:
     in_flight: int
-    """Records published and not yet acknowledged by the controller."""
+    """Records published and not yet acknowledged by the controller, while the outbox keeps up."""
+    batches_in_flight: int
+    """Batches of up to 100 records, while it is behind."""
     refusals_per_window: int
     """Unauthenticated refusals recorded one by one per lane and 10 s; beyond it they are counted."""
 
@@ -455,6 +457,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
     limits_table = root.optional_table("limits")
     limits = Limits(
         in_flight=limits_table.whole("in_flight", 1, 1000, 50),
+        batches_in_flight=limits_table.whole("batches_in_flight", 1, 16, 4),
         refusals_per_window=limits_table.whole("refusals_per_window", 1, 1000, 20),
     )
     limits_table.done()

@@ -87,9 +87,9 @@ class Journal:
         gate: str,
         clock: Clock,
         random_bytes: Callable[[int], bytes],
-        on_commit: Callable[[], None] = lambda: None,
+        on_commit: Callable[[Sequence[Record]], None] = lambda _records: None,
     ) -> None:
-        """`on_commit` is called on the loop after each commit that added records."""
+        """`on_commit` is called on the loop after each commit that added records, with these in sequence."""
         self._path, self._site, self._gate, self._clock = path, site, gate, clock
         self._random_bytes, self._on_commit = random_bytes, on_commit
         self._queue: queue.Queue[_Append | _Call[Any] | None] = queue.Queue(MAX_QUEUE)
@@ -334,14 +334,18 @@ class Journal:
         while True:
             wanted = [request for request in group if not request.given_up]
             store.begin()
-            gap = self._add_gap(store)
+            added: list[Record] = []
+            gap = self._add_gap(store, added)
             for grant in self._late.values():
                 store.free_mark(grant.seq)
-                store.add(_outcome(Kind.PASSAGE_NOT_TAKEN, grant, self._clock, opened=False, why="late_record"))
+                late = _outcome(Kind.PASSAGE_NOT_TAKEN, grant, self._clock, opened=False, why="late_record")
+                added.append(store.add(late))
             done: list[tuple[_Append, Record | Exception]] = []
             for request in wanted:
                 try:
-                    done.append((request, store.add(request.entry)))
+                    record = store.add(request.entry)
+                    added.append(record)
+                    done.append((request, record))
                 except (AlreadyUsedError, ValueError, TypeError, KeyError) as error:
                     # ValueError and the like: data that is no record. Its caller hears of it; the thread goes on.
                     done.append((request, error))
@@ -350,8 +354,8 @@ class Journal:
                 continue
             store.commit()
             self._late.clear()
-            if store.seq != self._known_seq and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._on_commit)
+            if added and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._on_commit, added)
             self._known_seq = store.seq
             self._forget_gap(gap)
             if not self.writable:
@@ -359,13 +363,13 @@ class Journal:
             self.writable = True
             return done
 
-    def _add_gap(self, store: Store) -> _Gap | None:
+    def _add_gap(self, store: Store, added: list[Record]) -> _Gap | None:
         with self._lock:
             if self._gap is None:
                 return None
             gap = replace(self._gap)
         data = {"why": gap.why, "dropped": gap.dropped, "refused": gap.refused, "since": gap.since}
-        store.add(Entry(Kind.LOG_GAP, data, self._clock.now()))
+        added.append(store.add(Entry(Kind.LOG_GAP, data, self._clock.now())))
         return gap
 
     def _forget_gap(self, written: _Gap | None) -> None:

@@ -1,67 +1,73 @@
-"""Journal to controller: records in sequence with a window, birth and will, retained state, health.
+"""Journal to controller: records in sequence with a window, acknowledgements, replays, copies of alarms.
 
 An outbox row leaves only on the controller's own acknowledgement, whose hash is compared first (protocol.ack); a PUBACK is
 not one. A publication that the broker refuses is an alarm, never a success. Nothing here can hold up a lane: the journal
-tells that there is something to send, and this sends it when it can.
+tells that there is something to send, and this sends it when it can. See docs/uplink.md.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Protocol
 
 from paho.mqtt.client import topic_matches_sub
 
-from gate_agent.journal import AckMismatchError, Journal, Record, RecordUnavailableError
+from gate_agent import replaying
+from gate_agent.alarm_copies import AlarmCopies
+from gate_agent.journal import AckMismatchError, Record, RecordUnavailableError
+from gate_agent.presence import Presence, Publisher, last_will
+from gate_agent.replaying import Replays
+from gate_agent.sending import Sending
 from gate_agent.timers import CallLater, Handle
+from gate_agent.uplink_faults import ACK, FORGED, LINK, MISMATCH, Answer, Faults, answer
 from mdoc.cose import PublicKey
-from protocol import ack, mqtt, topics
+from protocol import ack, mqtt, packing, topics
 from protocol.ack import Ack
 from protocol.backoff import Backoff
 from protocol.events import Kind
-from protocol.health import EXPIRY_S, Health
+from protocol.health import Health
 from protocol.mqtt import LinkState, Message, PublishProperties, PubResult, Will
-from protocol.status import GateState, Online
+from protocol.status import GateState
 
 _log = logging.getLogger(__name__)
 
 RESEND_BASE_S, RESEND_CAP_S = 5.0, 60.0
-"""Without any acknowledgement moving, everything in the window is sent again after this long, then with back-off."""
-WILL_DELAY_S = 15
-"""A gate that is back within it leaves no trace of having been offline."""
+"""Without any acknowledgement moving, everything in the window is sent again after this long, then with back-off. What the broker
+refuses is tried again at the same pace."""
+FORGED_APART_S = 600.0
+"""Between two alarms for acknowledgements that nobody signed: whoever can write to the topic must not fill the journal."""
+MAX_ACKS = 64
+"""Acknowledgements waiting for the journal; of more the oldest go, since a later one says more."""
 DRAIN_S = 2.0
 """What a stopping gate grants its last records."""
-NAME = "uplink"
-"""Stands in device.degraded and device.restored as any device does."""
-_PASSING = frozenset({mqtt.NOT_CONNECTED, mqtt.CONNECTION_LOST, mqtt.QUEUE_FULL, mqtt.TIMEOUT})
-"""Ends of a publication that say nothing about the record: it is sent again."""
 CONTENT_TYPE = "application/cloudevents+json"
 
 
-class Broker(Protocol):
+class Broker(Publisher, Protocol):
     """The part of protocol.mqtt.MqttLink that is used here."""
-
-    @property
-    def connected(self) -> bool: ...
 
     def start(self) -> None: ...
 
     async def stop(self, timeout: float = 2.0) -> None: ...
 
-    async def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        properties: PublishProperties | None = None,
-    ) -> PubResult: ...
-
     async def subscribe(self, topic_filter: str, qos: int = 1) -> PubResult: ...
+
+
+class Outbox(replaying.Keeper, Protocol):
+    """The part of gate_agent.journal.Journal that is used here. Every method may raise RecordUnavailableError."""
+
+    async def unsent(self, after: int, limit: int) -> Sequence[Record]:
+        """Records without acknowledgement, in sequence, of numbers over `after` in the current epoch; those salvaged from an
+        earlier epoch come first."""
+        ...
+
+    async def acknowledge(self, ack: Ack) -> bool:
+        """As Journal's: False where nothing was forgotten. Raises AckMismatchError."""
+        ...
 
 
 Connect = Callable[[Will, Callable[[Message], None], Callable[[LinkState], None]], Broker]
@@ -71,13 +77,14 @@ class Uplink:
     def __init__(
         self,
         connect: Connect,
-        journal: Journal,
+        journal: Outbox,
         *,
         site: str,
         gate: str,
         boot: str,
         controller_key: PublicKey,
         in_flight: int,
+        batches_in_flight: int,
         random: Random,
         call_later: CallLater,
         state: Callable[[str, int], GateState],
@@ -86,36 +93,55 @@ class Uplink:
         report: Callable[[Kind, dict[str, str]], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`controller_key` signs acknowledgements. `connect` makes the (not yet started) broker link from will, message and state
-        callbacks. `state` gives the retained state for an epoch and sequence. `report` records device.degraded and
-        device.restored."""
+        """`controller_key` signs acknowledgements and replay requests. `connect` makes the (not yet started) broker link from
+        will, message and state callbacks. `state` gives the retained state for an epoch and sequence. `report` records what
+        gate_agent.uplink_faults raises."""
         self._journal, self._site, self._gate, self._boot = journal, site, gate, boot
-        self._controller_key = controller_key
-        self._window, self._call_later = in_flight, call_later
-        self._state, self._health, self._health_s, self._sleep = state, health, health_s, sleep
-        self._report = report
-        self._backoff = Backoff(RESEND_BASE_S, RESEND_CAP_S, random)
-        self._online_topic = topics.online(site, gate)
-        will = Will(self._online_topic, Online(False, boot).encode(), retain=True, delay=WILL_DELAY_S)
-        self._broker = connect(will, self._on_message, self._on_state)
-        self._wake, self._state_changed, self._acked = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._connected = asyncio.Event()
-        self._ack: Ack | None = None
+        self._controller_key, self._call_later = controller_key, call_later
+        self._sending = Sending(in_flight, batches_in_flight)
+        self._faults = Faults(report)
+        self._copies = AlarmCopies()
+        self._replays = Replays(
+            journal,
+            site=site,
+            gate=gate,
+            controller_key=controller_key,
+            call_later=call_later,
+            answered=self._rewind,
+        )
+        self._resend, self._refused = (Backoff(RESEND_BASE_S, RESEND_CAP_S, random) for _ in range(2))
+        self._event_topic, self._ack_topic = topics.event(site, gate), topics.ack(site, gate)
+        self._replay_topic = topics.replay(site, gate)
+        self._broker = connect(last_will(site, gate, boot), self._on_message, self._on_state)
+        self._wake, self._acked, self._copy = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._presence = Presence(
+            self._broker,
+            self._faults,
+            site=site,
+            gate=gate,
+            boot=boot,
+            position=journal.position,
+            state=state,
+            health=health,
+            health_s=health_s,
+            random=random,
+            later=self._later,
+            birth_due=self._wake.set,
+            sleep=sleep,
+        )
+        self._acks: deque[Ack] = deque(maxlen=MAX_ACKS)
         self._tasks: list[asyncio.Task[None]] = []
         self._publishing: set[asyncio.Task[None]] = set()
-        self._resend: Handle | None = None
-        self._floor = 0
-        """Highest sequence number that is known not to wait in the outbox."""
-        self._sent = 0
-        """Highest sequence number published on this connection and not rewound; 0: begin with the oldest."""
-        self._round = 0
-        """Counts connections and rewinds: what was read from the outbox for an earlier one is not sent."""
-        self._born = False
-        self._problems: dict[str, str] = {}
+        self._timers: dict[str, Handle] = {}
+        self._begun = False
+        """False: what is on its way counts no more, and sending begins anew with the oldest record that waits."""
+        self._held = False
+        """The broker has refused a record: nothing is sent until the back-off is over."""
         self._listeners: dict[str, Callable[[Message], None]] = {}
         self._links: list[Callable[[bool], None]] = []
-        self._halted = False
         self._stopping = False
+        self.ignored_acks = 0
+        """Messages on the acknowledgement topic that were none of this controller for this gate."""
 
     async def listen(self, topic_filter: str, qos: int, on_message: Callable[[Message], None]) -> None:
         """Another topic of this link; before `start`. The first filter that matches a message gets it."""
@@ -127,38 +153,40 @@ class Uplink:
         self._links.append(told)
 
     async def send(self, topic: str, payload: bytes) -> bool:
-        """One message that is no record. True: the broker has it. One it refuses is a problem as any other."""
+        """One message that is no record. True: the broker has it. One it refuses is an alarm as any other."""
         result = await self._broker.publish(topic, payload)
-        self._judge(topic.rsplit("/", 1)[-1], result)
+        self._faults.judge(topic.rsplit("/", 1)[-1], result)
         return result.ok
 
     @property
     def degraded(self) -> list[str]:
         """Flags for events and health."""
-        if self._halted:
-            return ["ack_mismatch"]
-        if not self._broker.connected:
-            return ["no_uplink"]
-        return ["uplink_refused"] if self._problems else []
+        flags = ("ack_mismatch", self._faults.mismatch), ("no_uplink", not self._broker.connected)
+        return [flag for flag, raised in (*flags, ("uplink_refused", self._faults.refused)) if raised]
 
     async def start(self) -> None:
         """Raises protocol.mqtt.TlsFilesError. Does not wait for a connection."""
-        await self._broker.subscribe(topics.ack(self._site, self._gate))
+        await self._broker.subscribe(self._ack_topic)
+        await self._broker.subscribe(self._replay_topic)
         self._broker.start()
-        work = (self._acknowledge_forever(), self._send_forever(), self._state_forever(), self._health_forever())
-        self._tasks = [asyncio.create_task(each) for each in work]
+        work = (self._acknowledge_forever, self._send_forever, self._copy_forever)
+        more = (self._replays.run, self._presence.keep_state, self._presence.report_health)
+        self._tasks = [asyncio.create_task(each()) for each in (*work, *more)]
+        for task in self._tasks:
+            task.add_done_callback(_ended)
 
     async def stop(self) -> None:
         """Send what is left, say goodbye and disconnect; a few seconds at most."""
         for task in self._tasks[1:]:
             task.cancel()
         await asyncio.gather(*self._tasks[1:], return_exceptions=True)
+        self._sending.committed()  # the journal answers in order: what was noted just now is read, though not yet announced
         try:
             async with asyncio.timeout(DRAIN_S):
-                while self._broker.connected and not self._halted and await self._fill():
-                    await asyncio.gather(*self._publishing)
                 await asyncio.gather(*self._publishing)
-                await self._publish_online(online=False)
+                while self._broker.connected and await self._fill():
+                    await asyncio.gather(*self._publishing)
+                await self._presence.say_goodbye()
         except (TimeoutError, RecordUnavailableError):
             _log.info("stopped with records still to send; they stay in the outbox")
         # From here on a lost connection is our own doing: no event, which nobody would send any more.
@@ -166,45 +194,63 @@ class Uplink:
         for task in (*self._tasks, *self._publishing):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._publishing, return_exceptions=True)
-        if self._resend is not None:
-            self._resend.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
         await self._broker.stop()
 
-    def records_waiting(self) -> None:
-        """The journal has committed."""
+    def committed(self, records: Sequence[Record]) -> None:
+        """The journal has got these."""
+        self._copies.offer(records)
+        if self._begun and any(record.epoch != self._sending.epoch for record in records):
+            self._rewind()  # a new file: the cursor means nothing in it
+        self._sending.committed()
         self._wake.set()
 
     def state_changed(self) -> None:
         """A lane or device changed."""
-        self._state_changed.set()
+        self._presence.state_changed()
 
     # The broker's callbacks.
 
     def _on_state(self, state: LinkState) -> None:
         if state.connected:
-            self._connected.set()
-            self._born = False
-            self._rewind()
+            self._held = False
             self._arm(0)
-            self._state_changed.set()
-            self._mend("connection")
-            for told in self._links:
-                told(True)
-        elif not self._stopping:
-            self._break("connection", f"not connected: {state.reason}")
-            for told in self._links:
-                told(False)
+            self._rewind()
+            self._presence.connected()
+            self._faults.end(LINK)
+        else:
+            self._sending.lost()
+            if self._stopping:
+                return
+            self._faults.begin(LINK, f"not connected: {state.reason}")
+        for told in self._links:
+            told(state.connected)
 
     def _on_message(self, message: Message) -> None:
-        for topic_filter, listener in self._listeners.items():
-            if topic_matches_sub(topic_filter, message.topic):
-                listener(message)
-                return
+        if message.topic == self._ack_topic:
+            self._on_ack(message.payload)
+        elif message.topic == self._replay_topic:
+            self._replays.on_message(message.payload)
+        else:
+            for topic_filter, listener in self._listeners.items():
+                if topic_matches_sub(topic_filter, message.topic):
+                    listener(message)
+                    return
+
+    def _on_ack(self, payload: bytes) -> None:
         try:
-            self._ack = ack.parse(message.payload, self._site, self._gate, self._controller_key)
+            found = ack.parse(payload, self._site, self._gate, self._controller_key)
         except ValueError:
-            _log.warning("a message on the ack topic that is no acknowledgement")
+            self.ignored_acks += 1
+            if "forged" not in self._timers:
+                _log.warning("a message on the ack topic that is no acknowledgement; further ones are counted")
+                self._faults.begin(ACK, FORGED)
+                self._later("forged", FORGED_APART_S, lambda: None)
             return
+        if self._acks and self._acks[-1].epoch == found.epoch and self._acks[-1].seq <= found.seq:
+            self._acks.pop()  # its hash stands for the whole chain before it
+        self._acks.append(found)
         self._acked.set()
 
     # Records.
@@ -213,128 +259,160 @@ class Uplink:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if not self._broker.connected or self._halted:
+            if not self._broker.connected:
                 continue
             try:
-                if not self._born:
-                    self._born = True
-                    await self._publish_online(online=True)
+                await self._presence.give_birth()
                 await self._fill()
             except RecordUnavailableError:
                 self._arm(RESEND_BASE_S)
+            self._copy_what_waits()
 
     async def _fill(self) -> bool:
-        """Publish what the window has room for, in sequence. False: nothing more to send now."""
-        begun = self._round
-        if self._sent == 0:
-            records = await self._journal.unsent(0, self._window)
-            if records:
-                self._floor = records[0].seq - 1
-        else:
-            room = self._window - (self._sent - self._floor)
-            records = await self._journal.unsent(self._sent, room) if room > 0 else ()
-        if begun != self._round:
-            return True  # rewound meanwhile: the next call reads anew
-        for record in records:
-            self._sent = record.seq
+        """Publish what the window has room for, in sequence. False: nothing was sent."""
+        if not self._begun:
+            if self._faults.mismatch or self._held:
+                return False
+            if self._publishing:
+                return False  # what is still on its way would come on top; each ends within the link's own time
+            epoch, _ = await self._journal.position()
+            self._begun = True
+            self._sending.begin(epoch)
+        sent = False
+        while self._may_send():
+            wanted = self._sending.wanted()
+            if wanted is not None:
+                records = await self._journal.unsent(*wanted)
+                if not self._may_send():
+                    break  # rewound meanwhile: read for nothing
+                self._sending.read(records)
+            message = self._sending.take()
+            if not message:
+                break
             # Tasks start in the order of their making, so records leave in sequence.
-            task = asyncio.create_task(self._publish(record))
+            task = asyncio.create_task(self._publish(message))
             self._publishing.add(task)
-            task.add_done_callback(self._publishing.discard)
-        if records and self._resend is None:
-            self._arm(self._backoff.next())
-        return bool(records)
+            task.add_done_callback(self._published)
+            if "resend" not in self._timers:
+                self._arm(self._resend.next())
+            sent = True
+        return sent
 
-    async def _publish(self, record: Record) -> None:
+    def _may_send(self) -> bool:
+        return self._begun and not self._faults.mismatch
+
+    async def _publish(self, message: Sequence[Record]) -> None:
+        if len(message) == 1:
+            result = await self._publish_record(self._event_topic, message[0])
+        else:
+            payload = packing.pack([record.raw for record in message])
+            properties = PublishProperties(packing.CONTENT_TYPE, user=(("boot", self._boot),))
+            result = await self._broker.publish(self._event_topic, payload, qos=1, properties=properties)
+        if not self._begun:
+            return  # of an earlier round: one refusal in it has been told, and no success ends that
+        found = answer(result)
+        if found is Answer.SMALLER and len(message) > 1:
+            _log.warning("a batch of %d records is not taken (%s), trying smaller ones", len(message), result.reason)
+            if result.reason != mqtt.TOO_LARGE:
+                self._faults.judge("evt", result)
+            self._sending.shrink()
+            self._rewind()
+            return
+        self._faults.judge("evt", result)
+        # Whatever was lost on the way goes again with the resend timer, which is armed while anything is in flight.
+        if found is Answer.REFUSED or found is Answer.SMALLER:
+            self._begun, self._held = False, True
+            self._arm(self._refused.next())
+
+    def _published(self, task: asyncio.Task[None]) -> None:
+        self._publishing.discard(task)
+        if not self._begun and not self._publishing:
+            self._wake.set()
+
+    async def _publish_record(self, topic: str, record: Record) -> PubResult:
         properties = PublishProperties(CONTENT_TYPE, user=(("seq", str(record.seq)), ("boot", self._boot)))
-        result = await self._broker.publish(
-            topics.event(self._site, self._gate), record.raw, qos=1, properties=properties
-        )
-        # Whatever failed goes again with the resend timer, which is armed while anything is in flight.
-        self._judge("evt", result)
+        return await self._broker.publish(topic, record.raw, qos=1, properties=properties)
 
-    def _judge(self, leaf: str, result: PubResult) -> None:
-        if result.ok:
-            self._mend(leaf)
-        elif result.reason not in _PASSING:
-            self._break(leaf, f"refused: {result.reason}")
+    def _copy_what_waits(self) -> None:
+        if not self._begun:
+            self._copy.set()
+        elif self._sending.behind:
+            self._copies.drop(self._sending.taken)
+            self._copy.set()
+        else:
+            self._copies.drop(lambda _record: True)
+
+    async def _copy_forever(self) -> None:
+        topic = topics.alarm(self._site, self._gate)
+
+        async def publish(record: Record) -> Answer:
+            return self._faults.judge("alarm", await self._publish_record(topic, record))
+
+        while True:
+            await self._copy.wait()
+            self._copy.clear()
+            await self._copies.send(publish)
 
     def _rewind(self) -> None:
         """Begin again with the oldest record that waits."""
-        self._round += 1
-        self._sent = 0
+        self._begun = False
         self._wake.set()
+
+    def _later(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
+        """(Re)start the timer of this name."""
+
+        def due() -> None:
+            del self._timers[name]
+            callback()
+
+        if name in self._timers:
+            self._timers[name].cancel()
+        self._timers[name] = self._call_later(seconds, due)
 
     def _arm(self, seconds: float) -> None:
         """(Re)start the resend timer; 0 stops it."""
-        if self._resend is not None:
-            self._resend.cancel()
-        self._resend = self._call_later(seconds, self._on_resend) if seconds else None
+        if seconds:
+            self._later("resend", seconds, self._on_resend)
+        elif (timer := self._timers.pop("resend", None)) is not None:
+            timer.cancel()
 
     def _on_resend(self) -> None:
-        self._resend = None
+        self._held = False
         self._rewind()
 
     async def _acknowledge_forever(self) -> None:
         while True:
             await self._acked.wait()
             self._acked.clear()
-            found = self._ack
-            if found is None:
-                continue
-            try:
-                moved = await self._journal.acknowledge(found)
-            except AckMismatchError as error:
-                _log.critical("the controller acknowledges what this journal does not hold: %s", error)
-                self._halted = True
-                self._break("ack", "ack_mismatch")
-                continue
-            except RecordUnavailableError:
-                continue  # the controller repeats its acknowledgement with the next record
-            if self._halted and moved:
-                self._halted = False
-                self._rewind()
-                self._mend("ack")
-            if moved:
-                self._floor = max(self._floor, found.seq)
-                self._backoff.reset()
-                self._arm(self._backoff.next() if self._sent > self._floor else 0)
-                self._wake.set()
+            while self._acks:
+                await self._acknowledge(self._acks.popleft())
 
-    def _break(self, what: str, why: str) -> None:
-        if not self._problems:
-            self._report(Kind.DEVICE_DEGRADED, {"device": NAME, "why": why[:200]})
-        self._problems[what] = why
+    async def _acknowledge(self, found: Ack) -> None:
+        try:
+            moved = await self._journal.acknowledge(found)
+        except AckMismatchError as error:
+            _log.critical("the controller acknowledges what this journal does not hold: %s", error)
+            self._faults.begin(ACK, MISMATCH)
+            return
+        except RecordUnavailableError:
+            return  # the controller repeats its acknowledgement with the next record
+        if not moved and found.epoch != self._sending.epoch:
+            return  # an old retained one: nothing was compared
+        if self._faults.mismatch:
+            self._rewind()
+        self._faults.end(ACK)
+        self._replays.acknowledged(found.epoch, found.seq)
+        self._sending.acknowledged(found.epoch, found.seq)
+        if moved:
+            self._resend.reset()
+            if "evt" not in self._faults:
+                self._refused.reset()
+            if not self._held:
+                self._arm(0 if self._sending.empty else self._resend.next())
+            self._wake.set()
 
-    def _mend(self, what: str) -> None:
-        if self._problems.pop(what, None) is not None and not self._problems:
-            self._report(Kind.DEVICE_RESTORED, {"device": NAME})
 
-    # Online, state, health.
-
-    async def _publish_online(self, *, online: bool) -> None:
-        payload = Online(online, self._boot).encode()
-        self._judge("online", await self._broker.publish(self._online_topic, payload, qos=1, retain=True))
-
-    async def _state_forever(self) -> None:
-        topic = topics.state(self._site, self._gate)
-        while True:
-            await self._state_changed.wait()
-            self._state_changed.clear()
-            if not self._broker.connected:
-                continue  # connecting sets the event again
-            try:
-                epoch, seq = await self._journal.position()
-            except RecordUnavailableError:
-                epoch, seq = "none", 0
-            payload = self._state(epoch, seq).encode()
-            self._judge("state", await self._broker.publish(topic, payload, qos=1, retain=True))
-
-    async def _health_forever(self) -> None:
-        topic = topics.health(self._site, self._gate)
-        properties = PublishProperties("application/json", expiry=EXPIRY_S)
-        while True:
-            await self._connected.wait()
-            payload = (await self._health()).encode()
-            self._judge("health", await self._broker.publish(topic, payload, qos=0, properties=properties))
-            await self._sleep(self._health_s)
+def _ended(task: asyncio.Task[None]) -> None:
+    """They run until they are cancelled: one that ends has failed, and must be seen."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("a part of the uplink has failed", exc_info=task.exception())

@@ -27,6 +27,7 @@ MAX_SCHEMA = 999
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){1,3}")
 """Form of an event's name, also of one that a newer gate raises and this program does not know."""
 MAX_NAME = 64
+HASH = re.compile(r"[0-9a-f]{64}")
 GENESIS = "0" * 64
 """`prevhash` of the first record of a storage epoch."""
 MAX_RECORD_BYTES = 8192
@@ -94,7 +95,8 @@ class Kind(StrEnum):
 
 _KINDS = {TYPE_PREFIX + kind: kind for kind in Kind}
 DECISIONS = frozenset({Kind.ACCESS_GRANTED, Kind.ACCESS_DENIED})
-URGENT = frozenset(kind for kind in Kind if kind.startswith(("alarm.", "fire.", "lockdown.", "power.")))
+_URGENT = ("alarm.", "fire.", "lockdown.", "power.")
+URGENT = frozenset(kind for kind in Kind if kind.startswith(_URGENT))
 """Copied to the alarm topic, ahead of an outbox that is behind."""
 HOUSEKEEPING = frozenset(
     {
@@ -178,12 +180,21 @@ def build(
     return raw
 
 
+_TYPE = b'"type":"' + TYPE_PREFIX.encode()
+_URGENT_TYPES = tuple(name.encode() for name in _URGENT)
+
+
+def urgent(raw: bytes) -> bool:
+    """Whether a record as `build` makes it is of `URGENT`, without parsing it: `type` comes before anything of `data`."""
+    return raw.startswith(_URGENT_TYPES, raw.find(_TYPE) + len(_TYPE))
+
+
 def parse(raw: bytes) -> Event:
     """Read one record strictly. Raises EventError."""
     if len(raw) > MAX_RECORD_BYTES:
         raise EventError(f"record of {len(raw)} bytes, at most {MAX_RECORD_BYTES}")
     try:
-        body = json.loads(raw)
+        body = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         raise EventError(f"not JSON: {error}") from error
     if not isinstance(body, dict):
@@ -211,7 +222,7 @@ def parse(raw: bytes) -> Event:
         raise EventError("v: the number of a schema is expected")
     kind = _kind(text("type"), version)
     prevhash = text("prevhash")
-    if len(prevhash) != 64 or set(prevhash) - set("0123456789abcdef"):
+    if not HASH.fullmatch(prevhash):
         raise EventError("prevhash: 64 hex digits are expected")
     return Event(parts[0], parts[1], seq, kind, text("time"), prevhash, data, raw, version)
 

@@ -18,6 +18,7 @@ from protocol.clock import Clock
 from protocol.mqtt_connection import ConnectError, Connection, Message
 from protocol.mqtt_settings import (
     CONNECTION_LOST,
+    NO_SUBSCRIBERS,
     NOT_CONNECTED,
     OK,
     QUEUE_FULL,
@@ -33,6 +34,7 @@ from protocol.mqtt_tls import TlsFilesError, tls_context
 __all__ = [
     "CONNECTION_LOST",
     "NOT_CONNECTED",
+    "NO_SUBSCRIBERS",
     "OK",
     "QUEUE_FULL",
     "TIMEOUT",

@@ -1,12 +1,14 @@
 """One MQTT v5 connection (OASIS MQTT 5.0) over TLS with a client certificate, from TCP to its end; never used again after that.
 
-paho-mqtt speaks the protocol; its sockets are served by the asyncio loop, so there are no threads to hand over to. Only the
-blocking part (name look-up, TCP, TLS handshake) runs in a thread. protocol.mqtt makes connections one after the other.
+paho-mqtt speaks the protocol, but for the messages that come (protocol.mqtt_packets). Its socket is served by the asyncio loop,
+so there are no threads to hand over to. Only the blocking part (name look-up, TCP, TLS handshake) runs in a thread.
+protocol.mqtt makes connections one after the other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +19,6 @@ from paho.mqtt.client import (
     Client,
     ConnectFlags,
     DisconnectFlags,
-    MQTTMessage,
     MQTTv5,
 )
 from paho.mqtt.enums import CallbackAPIVersion
@@ -27,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from protocol.daemon_thread import in_thread
+from protocol.mqtt_packets import PUBLISH, Cutter, PacketError, Publish, puback, publish
 from protocol.mqtt_settings import (
     CONNECTION_LOST,
     NOT_CONNECTED,
@@ -39,10 +41,9 @@ from protocol.mqtt_settings import (
     PubResult,
     Will,
 )
+from protocol.mqtt_socket import PacketSocket
 from protocol.mqtt_tls import TlsFilesError, tls_context
 
-READ_BURST = 64
-"""Packets read before the loop serves anything else."""
 MISC_S = 1.0
 """Seconds between looks at the keep-alive timers."""
 MAX_PROPERTIES = 32
@@ -55,7 +56,7 @@ class ConnectError(Exception):
     """No connection came about; the text says why in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every message, and a frozen one costs three times as much
 class Message:
     """One message as received."""
 
@@ -88,9 +89,11 @@ class Connection:
         self._max_packet = settings.max_payload + MAX_OVERHEAD_BYTES
         self._owed: set[int] = set()
         """Packet identifiers received and not yet acknowledged by us."""
-        self._paused = False
+        self._paused = self._flushing = self._blocked = False
+        """Nothing is read; a write is about to happen; the broker does not read."""
+        self._cutter = Cutter(self._max_packet)
         self._misc: asyncio.TimerHandle | None = None
-        self._sock: Any = None
+        self._sock: PacketSocket | None = None
         self._last_error = ""
         # manual_ack is always on: an automatic acknowledgement would leave before our callback has run.
         client = Client(
@@ -107,10 +110,8 @@ class Connection:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_puback
         client.on_subscribe = self._on_suback
-        client.on_message = self._on_publish
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_want_write
-        client.on_socket_unregister_write = self._on_no_write
         if will is not None:
             properties = _empty(PacketTypes.WILLMESSAGE)
             properties.WillDelayInterval = will.delay
@@ -157,12 +158,15 @@ class Connection:
             sock.close()
 
     def _attach(self) -> None:
-        self._sock = self._client.socket()
-        if self._sock is None:
+        sock = self._client.socket()
+        if not isinstance(sock, PacketSocket):
             raise ConnectionError("closed at once")
-        self._loop.add_reader(self._sock, self._readable)
+        # Without it an acknowledgement that follows another write waits for the broker's delayed TCP ACK, 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._loop.add_reader(sock, self._readable)
         if self._client.want_write():
-            self._loop.add_writer(self._sock, self._writable)
+            self._flush_soon()
         self._misc = self._loop.call_later(MISC_S, self._tick)
 
     @property
@@ -205,34 +209,73 @@ class Connection:
     # Socket
 
     def _readable(self) -> None:
+        sock = self._sock
+        if sock is None or self._paused:
+            return
         try:
-            for _ in range(READ_BURST):
-                if self._paused:
-                    return
-                self._client.loop_read()
-                # What TLS has already decrypted wakes no selector.
-                if self._sock is None or not self._sock.pending():
-                    return
-            self._loop.call_soon(self._readable)
+            self._take_packets()  # what a pause has left: nothing more is read before it is gone
+            if self._paused or self._sock is not sock:
+                return
+            self._cutter.feed(sock.fill())
+            self._take_packets()
+            if self._sock is not sock:
+                return
+            if sock.ended:
+                self._client.loop_read()  # paho finds the end, and says why
+            elif sock.full:
+                self._loop.call_soon(self._readable)
+            if self._blocked:
+                self._flush()
         except Exception as error:
             # paho raises whatever its parsers meet (IndexError, struct.error, ...) on packets that break the protocol.
             self.abort(f"protocol error: {type(error).__name__}")
 
-    def _writable(self) -> None:
-        if self._sock is not None:
+    def _take_packets(self) -> None:
+        """All whole ones, until we owe too many acknowledgements."""
+        for packet in self._cutter.packets():
+            if packet[0] >> 4 == PUBLISH:
+                self._on_publish(publish(packet))
+            elif self._sock is not None:
+                self._sock.hand_over(packet)
+                self._client.loop_read()
+            if self._sock is None or self._paused:
+                return
+
+    def _flush_soon(self) -> None:
+        """Once a turn: acknowledgements and publications of one turn leave together."""
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._sock is not None and self._client.want_write():
             self._client.loop_write()
+        sock = self._sock  # gone after a DISCONNECT
+        if sock is None:
+            return
+        try:
+            blocked = not sock.flush()
+        except OSError as error:
+            self._readable()  # why the broker has closed is in what it said last
+            self.abort(self._last_error or error.strerror or type(error).__name__)
+            return
+        if blocked != self._blocked:
+            self._blocked = blocked
+            if blocked:
+                self._loop.add_writer(sock, self._flush)
+            else:
+                self._loop.remove_writer(sock)
+                if self._client.want_write():
+                    self._flush_soon()
 
     def _tick(self) -> None:
         self._misc = self._loop.call_later(MISC_S, self._tick)
         self._client.loop_misc()
 
-    def _on_want_write(self, _client: Client, _userdata: Any, sock: Any) -> None:
+    def _on_want_write(self, _client: Client, _userdata: Any, _sock: Any) -> None:
         if self._sock is not None:  # else still connecting, in the thread
-            self._loop.add_writer(sock, self._writable)
-
-    def _on_no_write(self, _client: Client, _userdata: Any, sock: Any) -> None:
-        if self._sock is not None:
-            self._loop.remove_writer(sock)
+            self._flush_soon()
 
     def _on_socket_close(self, _client: Client, _userdata: Any, sock: Any) -> None:
         if self._sock is not None:
@@ -340,32 +383,34 @@ class Connection:
         answer = self._unacked.get(mid)
         if answer is not None and not answer.done():
             # A refused publication must not pass for a delivered one: MQTT 5.0 3.4.2.1, 0x80 and above.
-            answer.set_result(PubResult(not reason.is_failure, str(reason) if reason.is_failure else OK))
+            answer.set_result(PubResult(not reason.is_failure, OK if reason.value == 0 else str(reason)))
 
-    def _on_publish(self, _client: Client, _userdata: Any, received: MQTTMessage) -> None:
-        if received.qos > 0:
+    def _on_publish(self, received: Publish) -> None:
+        if not self._connack.done():
+            raise PacketError("a message before CONNACK")
+        if received.qos:
             self._owed.add(received.mid)
             # mosquitto 2.0.11 passes our Receive Maximum once acknowledgements flow; what is not read waits in its queue.
             if len(self._owed) > self._settings.receive_maximum and self._sock is not None:
                 self._paused = True
                 self._loop.remove_reader(self._sock)
-        user = getattr(received.properties, "UserProperty", [])[:MAX_PROPERTIES]
+        user = dict(received.user[:MAX_PROPERTIES])
         self._on_message(
-            Message(
-                received.topic, bytes(received.payload), received.qos, received.retain, dict(user), received.mid, self
-            )
+            Message(received.topic, received.payload, received.qos, received.retain, user, received.mid, self)
         )
 
     def ack(self, message: Message) -> None:
         """PUBACK, unless the connection it came by has ended: then the broker sends it again."""
-        if message.connection is not self or message.mid not in self._owed or self._ended.done():
+        sock = self._sock
+        if message.connection is not self or message.mid not in self._owed or sock is None:
             return
         self._owed.discard(message.mid)
-        self._client.ack(message.mid, message.qos)
-        if self._paused and len(self._owed) <= self._settings.receive_maximum // 2 and self._sock is not None:
+        sock.send(puback(message.mid))
+        self._flush_soon()
+        if self._paused and len(self._owed) <= self._settings.receive_maximum // 2:
             self._paused = False
-            self._loop.add_reader(self._sock, self._readable)
-            self._loop.call_soon(self._readable)  # what TLS holds wakes no selector
+            self._loop.add_reader(sock, self._readable)
+            self._loop.call_soon(self._readable)  # what TLS or we hold wakes no selector
 
 
 def _empty(packet: int) -> Properties:

@@ -62,7 +62,8 @@ class PublishProperties:
 
 @dataclass(frozen=True, slots=True)
 class PubResult:
-    """`reason` is `ok`, the broker's own reason (such as `Not authorized`), or one of the constants below."""
+    """`reason` is `ok`, the broker's own reason (such as `Not authorized`), or one of the constants below. `ok` with
+    `NO_SUBSCRIBERS`: the broker took the message and has nobody to give it to."""
 
     ok: bool
     reason: str
@@ -74,3 +75,5 @@ CONNECTION_LOST = "connection_lost"
 QUEUE_FULL = "queue_full"
 TOO_LARGE = "too_large"
 TIMEOUT = "timeout"
+NO_SUBSCRIBERS = "No matching subscribers"
+"""MQTT 5.0 3.4.2.1, 0x10: a success."""

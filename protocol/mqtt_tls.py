@@ -5,28 +5,18 @@ from __future__ import annotations
 import ssl
 
 from protocol.mqtt_settings import MqttSettings
+from protocol.mqtt_socket import PacketSocket
 
 
 class TlsFilesError(Exception):
     """CA, certificate or key cannot be used. The text names the files, never their content."""
 
 
-class _Socket(ssl.SSLSocket):
-    """paho leaves the socket of a failed handshake to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except BaseException:
-            self.close()
-            raise
-
-
 def tls_context(settings: MqttSettings) -> ssl.SSLContext:
     """TLS 1.2 or later, broker name checked, our certificate shown. Raises TlsFilesError."""
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(settings.ca))
-        context.sslsocket_class = _Socket
+        context.sslsocket_class = PacketSocket
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # An encrypted key fails here instead of asking for its password on the terminal.
         context.load_cert_chain(str(settings.certificate), str(settings.key), password="")

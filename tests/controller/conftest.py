@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -12,17 +12,21 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from controller.batch import Committed
 from controller.config import ControllerConfig, load
 from controller.main import Controller
-from controller.sorting import sort
-from controller.store import Committed, Store
+from controller.sorting import Keys, sort
+from controller.store import Store
 from mdoc.cose import PublicKey
-from protocol import ack, events, topics
+from protocol import ack, events, replay, topics
 from protocol.ack import Ack
 from protocol.clock import SystemClock
 from protocol.events import Kind
 from protocol.mqtt import Message, MqttLink, MqttSettings
+from protocol.replay import Replay
+from protocol.statement import Purpose, Statement
 from testbed.broker import Broker, executable
 from testbed.pki import DevicePki
 
@@ -49,6 +53,15 @@ class Sent:
     payload: bytes
 
 
+STATING = {
+    Purpose.CHECKPOINT: Kind.JOURNAL_CHECKPOINT,
+    Purpose.GAP: Kind.LOG_GAP,
+    Purpose.PRUNED: Kind.JOURNAL_PRUNED,
+}
+GATE_KEY = ec.generate_private_key(ec.SECP256R1())
+"""Every gate's own, here."""
+
+
 @dataclass
 class Journal:
     """A gate's journal: records chained by hash, one sequence per epoch."""
@@ -72,11 +85,26 @@ class Journal:
                 kind=kind,
                 time=START + timedelta(seconds=seq),
                 prevhash=prevhash or before,
-                data={"lane": "l1", "dir": "in", "attempt": f"{self.gate}-{self.epoch}-{seq}", "carrier": "qr", **data},
+                data={
+                    "v": events.SCHEMA,
+                    "lane": "l1",
+                    "dir": "in",
+                    "attempt": f"{self.gate}-{self.epoch}-{seq}",
+                    "carrier": "qr",
+                    **data,
+                },
             )
             self.records.append(record)
             new.append(record)
         return new
+
+    def state(
+        self, purpose: Purpose, first: int, last: int, /, key: ec.EllipticCurvePrivateKey = GATE_KEY, **changes: Any
+    ) -> bytes:
+        """The next record: a signed statement about `first` to `last` of this epoch."""
+        digest = events.record_hash(self.records[last - 1])
+        statement = replace(Statement(SITE, self.gate, self.epoch, first, last, digest), **changes)
+        return self.write(1, STATING[purpose], **statement.data(purpose, key))[0]
 
     def ack(self, seq: int) -> Ack:
         return Ack(self.epoch, seq, events.record_hash(self.records[seq - 1]))
@@ -92,9 +120,13 @@ def new_journal() -> type[Journal]:
     return Journal
 
 
-def commit(store: Store, *records: bytes, gate: str = "gate-1", now: datetime = START) -> Committed:
-    """What ingest does with one batch."""
-    return store.commit(sort([Sent(topics.event(SITE, gate), each) for each in records], SITE).batch, now)
+def keys(_gate: str) -> PublicKey | None:
+    return GATE_KEY.public_key()
+
+
+def commit(store: Store, *payloads: bytes, gate: str = "gate-1", now: datetime = START, keys: Keys = keys) -> Committed:
+    """What ingest does with one batch of messages."""
+    return store.commit(sort([Sent(topics.event(SITE, gate), each) for each in payloads], SITE, keys).batch, now)
 
 
 @pytest.fixture(name="commit")
@@ -179,10 +211,14 @@ class GateLink:
     def __init__(self, gate: str, signer: PublicKey) -> None:
         self.gate, self.signer = gate, signer
         self.acks: list[Ack] = []
+        self.replays: list[Replay] = []
         self._heard = asyncio.Event()
 
     def hear(self, message: Message) -> None:
-        self.acks.append(ack.parse(message.payload, SITE, self.gate, self.signer))
+        if message.topic == topics.replay(SITE, self.gate):
+            self.replays.append(replay.parse(message.payload, SITE, self.gate, self.signer))
+        else:
+            self.acks.append(ack.parse(message.payload, SITE, self.gate, self.signer))
         self._heard.set()
 
     async def send(self, *records: bytes) -> None:
@@ -194,6 +230,21 @@ class GateLink:
             while not self.acks or self.acks[-1] != wanted:
                 self._heard.clear()
                 await self._heard.wait()
+
+    async def wait_mark(self, seq: int) -> None:
+        """An acknowledgement of this record or a later one."""
+        async with asyncio.timeout(WITHIN_S):
+            while not self.acks or self.acks[-1].seq < seq:
+                self._heard.clear()
+                await self._heard.wait()
+
+    async def wait_replay(self) -> Replay:
+        """The newest request, once there is one."""
+        async with asyncio.timeout(WITHIN_S):
+            while not self.replays:
+                self._heard.clear()
+                await self._heard.wait()
+        return self.replays[-1]
 
 
 @pytest.fixture
@@ -221,6 +272,7 @@ async def connect_gate(broker: Broker, pki: DevicePki) -> AsyncIterator[Callable
         found.link = link
         links.append(link)
         await link.subscribe(topics.ack(SITE, gate))
+        await link.subscribe(topics.replay(SITE, gate))
         link.start()
         async with asyncio.timeout(WITHIN_S):
             await link.wait_connected()

@@ -5,21 +5,36 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from controller import ingest as ingest_module
+from controller import replays as replays_module
+from controller.config import ControllerConfig
+from controller.enrolled import Enrolled
 from controller.main import Controller
-from protocol import events, topics
-from protocol.status import Online
+from protocol import events, packing, topics
+from protocol.replay import Replay
+from protocol.statement import Purpose
+from protocol.status import GateState, Online
 from testbed.broker import Broker
+from testbed.pki import DevicePki
 
 WITHIN_S = 10
 SITE = "hq"
 RunController = Callable[[], Awaitable[Controller]]
 ConnectGate = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller that asks for a hole at once."""
+    monkeypatch.setattr(ingest_module, "REPLAY_TICK_S", 0.01)
+    monkeypatch.setattr(replays_module, "WAIT_S", 0.0)
 
 
 async def stored(controller: Controller) -> list[bytes]:
@@ -199,7 +214,13 @@ async def test_poison_is_set_aside_counted_and_not_in_the_way(
     store = controller._store
     assert store is not None
     rows = await controller._thread.call(store.poison)
-    assert {row["reason"] for row in rows} == {"not_an_event", "too_large", "wrong_gate", "not_a_status"}
+    assert {row["reason"] for row in rows} == {
+        "not_an_event",
+        "not_a_batch",
+        "too_large",
+        "wrong_gate",
+        "not_a_status",
+    }
     assert controller.live.set_aside == len(bad) + 3
 
 
@@ -238,3 +259,121 @@ async def test_a_will_of_an_earlier_boot_does_not_put_a_gate_offline(
     assert controller.live.gates["gate-1"].online is True
     assert (await gate.link.publish(topics.online(SITE, "gate-1"), Online(False, "b2").encode(), retain=True)).ok
     await until(controller, lambda: controller.live.gates["gate-1"].online is False)
+
+
+async def test_a_packed_message_is_stored_record_by_record_and_its_poison_is_not_in_the_way(
+    run_controller: RunController, connect_gate: ConnectGate, journal: Any
+) -> None:
+    controller, gate = await run_controller(), await connect_gate()
+    records = journal.write(250)
+    for start in range(0, 250, 50):
+        await gate.send(packing.pack([*records[start : start + 25], b"{}", *records[start + 25 : start + 50]]))
+    await gate.wait_ack(journal.ack(250))
+    assert await stored(controller) == records
+    assert controller.ingest is not None
+    assert controller.ingest.figures.set_aside == 5
+
+
+async def test_an_urgent_copy_ahead_of_the_backlog_is_stored_once_and_not_acknowledged_over_the_hole(
+    run_controller: RunController, connect_gate: ConnectGate, journal: Any
+) -> None:
+    controller, gate = await run_controller(), await connect_gate()
+    records = journal.write(4)
+    [urgent] = journal.write(1, events.Kind.ALARM_FORCED)
+    await gate.send(records[0])
+    await gate.wait_ack(journal.ack(1))
+    assert (await gate.link.publish(topics.alarm(SITE, "gate-1"), urgent)).ok
+    await until(controller, lambda: controller.ingest is not None and controller.ingest.figures.committed == 2)
+    await gate.send(*records[1:], urgent)
+    await gate.wait_ack(journal.ack(5))
+    assert await stored(controller) == journal.records
+    assert controller.ingest is not None
+    assert controller.ingest.figures.duplicates == 1
+
+
+async def test_a_hole_that_stays_is_asked_for_and_what_comes_closes_it(
+    run_controller: RunController, connect_gate: ConnectGate, journal: Any, impatient: None
+) -> None:
+    _, gate = await run_controller(), await connect_gate()
+    records = journal.write(9)
+    await gate.send(*records[:2], *records[6:])
+    request = await gate.wait_replay()
+    assert request == Replay("e1", 3, 6)
+    await gate.send(packing.pack(records[request.first - 1 : request.last]))
+    await gate.wait_ack(journal.ack(9))
+
+
+async def test_a_database_from_an_old_backup_asks_every_gate_for_what_it_lost(
+    run_controller: RunController, connect_gate: ConnectGate, journal: Any, impatient: None, config: ControllerConfig
+) -> None:
+    first, gate = await run_controller(), await connect_gate()
+    await gate.send(*journal.write(3))
+    await gate.wait_ack(journal.ack(3))
+    backup = config.database.with_name("backup.db")
+    store = first._store
+    assert store is not None
+
+    def copy() -> None:
+        with closing(sqlite3.connect(backup)) as there:
+            store._connection.backup(there)
+
+    await first._thread.call(copy)
+    await gate.send(*journal.write(5))
+    await gate.wait_ack(journal.ack(8))
+    await first.stop()
+    for suffix in ("-wal", "-shm"):
+        config.database.with_name(config.database.name + suffix).unlink(missing_ok=True)
+    backup.replace(config.database)
+
+    # The gate has nothing new to say: only its retained state tells of the records.
+    state = GateState("1-aa", "e1", 8, ())
+    assert (await gate.link.publish(topics.state(SITE, "gate-1"), state.encode(), retain=True)).ok
+    gate.acks.clear()
+    again = await run_controller()
+    request = await gate.wait_replay()
+    assert request == Replay("e1", 4, 8)
+    await gate.send(packing.pack(journal.records[request.first - 1 : request.last]))
+    await gate.wait_ack(journal.ack(8))
+    assert await stored(again) == journal.records
+
+
+async def test_acknowledgements_of_an_earlier_epoch_do_not_replace_the_retained_one(
+    run_controller: RunController, connect_gate: ConnectGate, new_journal: type[Any]
+) -> None:
+    _, gate = await run_controller(), await connect_gate()
+    old, new = new_journal(epoch="e1"), new_journal(epoch="e2")
+    old.write(4)
+    await gate.send(*old.records[:2])
+    await gate.wait_ack(old.ack(2))
+    await gate.send(*new.write(1, events.Kind.LOG_GAP, epoch="e1", to=4))
+    await gate.wait_ack(new.ack(1))
+    await gate.send(*old.records[2:])
+    await gate.wait_ack(old.ack(4))
+    await gate.link.stop()
+    late = await connect_gate()
+    await late.wait_ack(new.ack(1))
+    assert late.acks == [new.ack(1)]
+
+
+async def test_a_batch_takes_no_more_bytes_than_its_bound(
+    run_controller: RunController, connect_gate: ConnectGate, journal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller, gate = await run_controller(), await connect_gate()
+    assert controller.ingest is not None
+    monkeypatch.setattr(ingest_module, "BATCH_BYTES", 1)
+    await gate.send(*journal.write(5))
+    await gate.wait_ack(journal.ack(5))
+    assert controller.ingest.figures.batches >= 5
+
+
+async def test_an_explanation_counts_with_the_key_of_an_enrolled_gate(
+    run_controller: RunController, connect_gate: ConnectGate, journal: Any, pki: DevicePki, config: ControllerConfig
+) -> None:
+    identity = pki.client("gate-1")
+    key = load_pem_private_key(identity.key.read_bytes(), None)
+    Enrolled(config.gates).add(identity.certificate.read_bytes())
+    controller, gate = await run_controller(), await connect_gate()
+    records = journal.write(4)
+    await gate.send(records[0], records[3], journal.state(Purpose.GAP, 2, 3, key=key))
+    await gate.wait_ack(journal.ack(5))
+    assert controller.live.gates["gate-1"].alarms == 0

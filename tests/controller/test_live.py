@@ -21,6 +21,11 @@ from protocol.events import Kind
 from protocol.health import EXPIRY_S, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
+
+def nobody(_gate: str) -> None:
+    """No gate is enrolled."""
+
+
 SEOUL = ZoneInfo("Asia/Seoul")
 WITHIN_S = 10
 
@@ -57,7 +62,7 @@ def feed(live: Live, store: Store, clock: FixedClock) -> Callable[..., None]:
     """Messages through sorting and store into the picture."""
 
     def give(*messages: tuple[str, bytes]) -> None:
-        done = sort([Sent(topic, payload) for topic, payload in messages], "hq")
+        done = sort([Sent(topic, payload) for topic, payload in messages], "hq", nobody)
         live.apply(done, store.commit(done.batch, clock.now()))
 
     return give

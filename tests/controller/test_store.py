@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 
 from controller import chain, schema
 from controller import store as store_module
+from controller.batch import Batch, Committed, Poison
 from controller.schema import SchemaError
-from controller.store import Batch, Committed, Poison, Store
-from protocol import events
+from controller.store import Store
+from protocol import events, packing
 from protocol.events import Kind
 
 Commit = Callable[..., Committed]
@@ -37,6 +39,14 @@ def test_the_mark_never_passes_a_hole(store: Store, journal: Any, commit: Commit
     assert commit(store, fourth).acks == {"gate-1": journal.ack(2)}
     assert commit(store, fifth).acks == {"gate-1": journal.ack(2)}
     assert commit(store, third).acks == {"gate-1": journal.ack(5)}
+
+
+def test_a_batch_with_a_hole_is_acknowledged_up_to_it_and_whole_when_it_is_filled(
+    store: Store, journal: Any, commit: Commit
+) -> None:
+    records = journal.write(5)
+    assert commit(store, packing.pack([*records[:2], *records[3:]])).acks == {"gate-1": journal.ack(2)}
+    assert commit(store, packing.pack([records[2]])).acks == {"gate-1": journal.ack(5)}
 
 
 def test_nothing_is_acknowledged_before_the_first_record(store: Store, journal: Any, commit: Commit) -> None:
@@ -158,7 +168,9 @@ def test_epochs_of_a_gate_are_independent_and_the_acknowledgement_names_its_own(
     commit(store, *old.write(3))
     assert commit(store, *new.write(1)).acks == {"gate-1": new.ack(1)}
     assert store.acks() == {"gate-1": new.ack(1)}
-    assert commit(store, old.records[0]).acks == {"gate-1": old.ack(3)}
+    late = commit(store, old.records[0])
+    assert (late.acks, late.earlier_acks) == ({}, [("gate-1", old.ack(3))])
+    assert store.acks() == {"gate-1": new.ack(1)}
     assert {row.gate: row.mark for row in store.gates()} == {"gate-1": 1}
 
 
@@ -197,6 +209,23 @@ def test_a_message_set_aside_is_kept_once_and_counted(store: Store, now: Any) ->
     assert store.counts("") == {"poison.not_an_event": 3}
 
 
+def test_poison_is_one_alarm_for_each_gate_and_reason(store: Store, now: Any) -> None:
+    def alarms(*poison: Poison) -> list[tuple[str, str]]:
+        return [(alarm.gate, alarm.why) for alarm in store.commit(Batch(poison=poison), now).alarms]
+
+    evt = "pacs/1/hq/gate-1/evt"
+    assert alarms(Poison(evt, "not_an_event", b"a"), Poison(evt, "not_an_event", b"b")) == [("gate-1", "not_an_event")]
+    assert alarms(Poison(evt, "not_an_event", b"c"), Poison(evt, "bad_time", b"d")) == [("gate-1", "bad_time")]
+    assert alarms(Poison("x", "bad_topic", b"")) == [("", "bad_topic")]
+
+
+def test_alarms_are_bounded(store: Store, now: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_ALARMS", 3)
+    poison = [Poison(f"pacs/1/hq/gate-{number}/evt", "not_an_event", b"") for number in range(9)]
+    assert len(store.commit(Batch(poison=poison), now).alarms) == 3
+    assert len(store.alarms()) == 3
+
+
 def test_what_is_set_aside_is_bounded_per_topic_and_the_first_stay(store: Store, now: Any) -> None:
     for number in range(store_module.MAX_POISON_PER_TOPIC + 20):
         store.commit(Batch(poison=[Poison("t", "not_an_event", b"%d" % number)]), now)
@@ -230,14 +259,40 @@ def test_hostile_words_in_data_stay_in_the_raw_bytes_only(
     assert row == (None, None, None, journal.records[0])
 
 
-def test_the_database_is_durable_private_and_without_rowids(store: Store, tmp_path: Path) -> None:
+def test_the_database_is_durable_and_private(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "controller.db"
     assert path.stat().st_mode & 0o077 == 0
     connection = store._db.conn
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-    sql = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'events'").fetchone()[0]
-    assert "WITHOUT ROWID" in sql
+
+
+def test_a_database_of_version_1_keeps_its_records_marks_and_alarms(
+    open_store: Callable[[], Store], journal: Any, new_journal: type[Any], commit: Commit, tmp_path: Path
+) -> None:
+    other = new_journal("gate-2", "e7")
+    records, others = journal.write(4), other.write(2)
+    with closing(sqlite3.connect(tmp_path / "controller.db")) as db:
+        db.executescript(
+            "CREATE TABLE schema_version (version INTEGER NOT NULL); INSERT INTO schema_version VALUES (1);"
+        )
+        db.executescript(schema.STEPS[0])
+        for arrival, raw in enumerate((records[1], records[3], others[0], records[0]), 1):
+            event = events.parse(raw)
+            row = (event.gate, event.epoch, event.seq, arrival, event.time, event.kind, "l1", None, None, None, raw)
+            db.execute("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?)", row)
+        marks = (("gate-1", "e1", 2, journal.ack(2).hash, 0), ("gate-2", "e7", 1, other.ack(1).hash, 0))
+        db.executemany("INSERT INTO chains VALUES (?,?,?,?,?)", marks)
+        db.execute("INSERT INTO gates VALUES ('gate-1', 'e1', '7-aa', 1, '2026-11-24T09:00:00.000Z')")
+        db.execute("INSERT INTO gates VALUES ('gate-2', 'e7', NULL, NULL, '2026-11-24T09:00:00.000Z')")
+        db.execute("INSERT INTO alarms VALUES ('gate-2', 'e7', 1, 'conflict', '2026-11-24T09:00:00.000Z')")
+        db.commit()
+    store = open_store()
+    assert [stored.event.raw for stored in store.events(0, 9)] == [records[1], records[3], others[0], records[0]]
+    assert [(alarm.gate, alarm.what, alarm.why) for alarm in store.alarms()] == [("gate-2", "conflict", "")]
+    assert commit(store, records[2], records[0]).acks == {"gate-1": journal.ack(4)}
+    assert commit(store, others[1], gate="gate-2").acks == {"gate-2": other.ack(2)}
+    assert [stored.arrival for stored in store.events(4, 9)] == [5, 6]
 
 
 def test_a_database_of_a_newer_version_is_refused(open_store: Callable[[], Store], tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from controller import web
+from controller.batch import Stored
 from controller.live import Live
 from controller.pages import Condition, Pages
 from controller.sorting import sort
-from controller.store import Store, Stored
+from controller.store import Store
 from controller.wording import CLOCKS, KINDS, LANGUAGES, STATES, TEXTS
 from policy.reasons import WORDING, Reason
 from policy.situation import ClockQuality
@@ -25,6 +26,11 @@ from protocol.events import Kind
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 from tests.controller.conftest import OnThatDay
+
+
+def nobody(_gate: str) -> None:
+    """No gate is enrolled."""
+
 
 WITHIN_S = 10
 
@@ -57,7 +63,7 @@ class Site:
         self.port = self.sock.getsockname()[1]
 
     def feed(self, *messages: tuple[str, bytes]) -> None:
-        done = sort([Sent(topic, payload) for topic, payload in messages], "hq")
+        done = sort([Sent(topic, payload) for topic, payload in messages], "hq", nobody)
         self.live.apply(done, self.store.commit(done.batch, OnThatDay().now()))
 
     async def open(

@@ -318,7 +318,7 @@ async def bench(world: World, tmp_path: Path) -> AsyncIterator[Bench]:
         identity=world.identity,
         request=REQUEST,
         times=TIMES,
-        limits=Limits(in_flight=50, refusals_per_window=3),
+        limits=Limits(in_flight=50, batches_in_flight=4, refusals_per_window=3),
         random_bytes=os.urandom,
         new_key=ec.generate_private_key,
         judge=Judge(zones, lambda: clock_facts(clock), clock.monotonic, TIMES.clock_error_s),

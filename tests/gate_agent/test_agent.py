@@ -21,7 +21,7 @@ import pytest
 from drivers.ports import Direction, LaneSignal
 from gate_agent import chain
 from gate_agent.agent import run
-from protocol import events, topics
+from protocol import events, packing, topics
 from protocol.ack import Ack
 from protocol.clock import SystemClock
 from protocol.events import Kind
@@ -155,7 +155,8 @@ async def test_every_record_reaches_the_controller_and_leaves_the_outbox(site: S
             if json.loads(message.payload)["outbox"] == 0 and complete.is_set():
                 empty.set()
         elif message.topic == topics.event(SITE, GATE):
-            received[events.parse(message.payload).seq] = message.payload
+            batch = packing.split(message.payload) if packing.packed(message.payload) else [message.payload]
+            received.update({events.parse(raw).seq: raw for raw in batch})
             if any(events.parse(raw).kind is Kind.GATE_STOPPED for raw in received.values()):
                 complete.set()
 

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -88,11 +88,12 @@ async def test_a_new_file_has_a_new_epoch(tmp_path: Path) -> None:
         assert (await one.position())[0] != (await other.position())[0]
 
 
-async def test_commit_is_announced_on_the_loop(path: Path) -> None:
-    announced = asyncio.Event()
-    async with journal_at(path, on_commit=announced.set) as journal:
+async def test_a_commit_is_announced_on_the_loop_with_its_records(path: Path) -> None:
+    announced: asyncio.Queue[Sequence[Record]] = asyncio.Queue()
+    async with journal_at(path, on_commit=announced.put_nowait) as journal:
         journal.note(Kind.GATE_BOOT, {})
-        await asyncio.wait_for(announced.wait(), 5)
+        records = await asyncio.wait_for(announced.get(), 5)
+        assert records == await journal.unsent(0, 10)
 
 
 # Marks: single use of QR passes.

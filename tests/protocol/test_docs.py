@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller import acl as access
+from controller.batch import What
 from policy.situation import ClockQuality
 from protocol import ack, beacon, events, fields, health, status, topics, zone
 from protocol.ack import Ack
@@ -195,6 +196,12 @@ def test_every_reason_for_setting_aside_is_documented() -> None:
     assert len(used) >= 8
     for reason in used:
         assert f"`{reason}`" in EVENTS_MD, reason
+
+
+def test_every_alarm_of_the_controller_is_documented_and_no_other() -> None:
+    table = (CHECKOUT / "docs" / "ingest.md").read_text(encoding="utf-8").partition("## 경보")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"^\| [^|]+ \| `(\w+)` \|", table, re.MULTILINE))
+    assert documented == set(What)
 
 
 def test_the_documented_limit_of_a_record_is_the_real_one() -> None:

@@ -337,6 +337,9 @@ async def test_bytes_that_are_no_mqtt_end_the_connection_and_nothing_else(make_l
         b"\x90\x01\x00",  # half a SUBACK
         b"\x20\x03\x00\x87\x00",  # CONNACK: not authorized
         b"\xf0\x00",  # AUTH out of place
+        b"\x30\x06\x00\x01t\x00hi",  # PUBLISH before CONNACK
+        b"\x20\x03\x00\x00\x00\x34\x08\x00\x01t\x00\x01\x00hi",  # QoS 2, which nobody subscribed to
+        b"\x20\x03\x00\x00\x00\x32\xff\xff\x7f",  # PUBLISH longer than we allow
     ]
 
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
