@@ -29,7 +29,8 @@ from gate_agent.control import SOCKET, Control
 from gate_agent.devices import BACKOFF_BASE_S, BACKOFF_CAP_S, Supervised
 from gate_agent.guard import Guard
 from gate_agent.hardware import open_device
-from gate_agent.journal import Journal, Record, RecordUnavailableError
+from gate_agent.journal import FILE as JOURNAL_FILE
+from gate_agent.journal import FULL, Journal, Record, RecordUnavailableError
 from gate_agent.judge import Judge
 from gate_agent.keys import gate_key, public_key, reader_identity, signers
 from gate_agent.lane import Lane, Ports
@@ -38,10 +39,12 @@ from gate_agent.passage import Effect, Orders
 from gate_agent.policy_file import Kept
 from gate_agent.proximity import Proximity
 from gate_agent.services import Services
+from gate_agent.timekeeping import boottime
 from gate_agent.trust import TrustCache
 from gate_agent.uplink import Uplink
 from gate_agent.zone import FileZoneKeys, ZoneKeys
 from gate_agent.zones import NoKeys, Way, Zones
+from policy.situation import ClockQuality
 from protocol import mqtt, sdnotify, topics
 from protocol.backoff import Backoff
 from protocol.clock import Clock, SystemClock
@@ -54,7 +57,7 @@ from protocol.status import GateState, LaneState, LaneStatus
 _log = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
-JOURNAL_FILE, MODES_FILE, ZONES_FILE, KEPT_RULES = "journal.db", "modes.db", "zones.db", "rules.kept"
+MODES_FILE, ZONES_FILE, KEPT_RULES = "modes.db", "zones.db", "rules.kept"
 MAX_WHY = 200
 """Characters of a reason in an event."""
 BACKGROUND_S = 1.0
@@ -102,7 +105,7 @@ class Agent:
         self._config, self._clock = config, clock
         # Only spreads retries in time; keys and ids come from the system's source.
         self._random = random.Random()  # noqa: S311  back-off jitter, no secret
-        self.boot = os.urandom(8).hex()
+        self.boot = f"0-{os.urandom(8).hex()}"
         self._started_at = clock.monotonic()
         self._identity = reader_identity(config)
         self._list_key = public_key(config.list_key)
@@ -142,6 +145,7 @@ class Agent:
         config = self._config
         await self._start_hardware()
         journal = self._journal = await self._open_journal()
+        self.boot = f"{await journal.count_boot()}-{os.urandom(8).hex()}"
         try:
             data = {
                 "boot": self.boot,
@@ -275,6 +279,8 @@ class Agent:
         found += sorted(self._parts_down)
         if self._journal is not None and not self._journal.writable:
             found.insert(0, "journal")
+        if self._journal is not None and self._journal.full:
+            found.insert(0, FULL)
         zones = self._zones.degraded if self._zones is not None else []
         return (self._uplink.degraded if self._uplink is not None else []) + zones + found
 
@@ -320,9 +326,18 @@ class Agent:
             clock=self._clock,
             random_bytes=os.urandom,
             on_commit=committed,
+            sign=self._gate_key,
+            stamp=self._stamp,
+            limits=config.journal,
         )
         await journal.start()
         return journal
+
+    def _stamp(self) -> dict[str, Any]:
+        """What every record says; called in the journal's thread too."""
+        facts = None if self._watch is None else self._watch.latest
+        clk = {"q": str(ClockQuality.UNSET)} if facts is None else facts.clk()
+        return {"boot": self.boot, "mono": int(boottime() * 1000), "clk": clk}
 
     async def _clock_watch(self, journal: Journal) -> ClockWatch:
         try:

@@ -47,6 +47,8 @@ class ClockWatch:
         self._kept = None if runtime_dir is None else runtime_dir / KEPT
         self._keeper = Timekeeper(settings, records=records)
         self._told: tuple[str, str] | None = None
+        self.latest: TimeFacts | None = None
+        """As the last look found the clock; another thread may read this."""
         self._timer: Handle | None = None
         if self._kept is not None:
             try:
@@ -65,6 +67,7 @@ class ClockWatch:
     def look(self) -> TimeFacts:
         """The clock at this moment."""
         facts = self._keeper.observe(self._clock.now(), self._seconds(), self._kernel())
+        self.latest = facts
         word = (str(facts.quality), str(facts.detail))
         if word != self._told:
             self._told = word

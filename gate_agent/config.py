@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from drivers.lane.wiring import wired
@@ -18,6 +19,8 @@ from gate_agent.device_config import DEFAULT_ORDER, Application, Device, devices
 from gate_agent.passage import Egress, LaneType
 from gate_agent.passage.sensors import REQUIRED
 from gate_agent.proximity import Threshold
+from gate_agent.retention import MIB
+from gate_agent.retention import Limits as JournalLimits
 from protocol import toml, topics
 from protocol.toml import ConfigError, Expected, Table
 
@@ -156,6 +159,7 @@ class GateConfig:
     """Each direction of each lane that has readers; the two sides of one lane share its barrier."""
     times: Times
     limits: Limits
+    journal: JournalLimits
 
     @property
     def barriers(self) -> tuple[Barrier, ...]:
@@ -394,6 +398,22 @@ def _clock(table: Table) -> timekeeping.Settings:
     return settings
 
 
+@dataclass(frozen=True, slots=True)
+class GatePlace:
+    """Whose the state directory is, for what needs no keys."""
+
+    id: str
+    site: str
+    state_dir: Path
+
+
+def place(path: Path) -> GatePlace:
+    """Of gate.toml only this, which can be read where the keys cannot. Raises ConfigError."""
+    path = path.resolve()
+    gate = Table(path, toml.read(path), "").table("gate")
+    return GatePlace(_identifier(gate, "id"), _identifier(gate, "site"), gate.path("state_dir"))
+
+
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
     """Read and check gate.toml. Raises ConfigError."""
     path = path.resolve()
@@ -461,6 +481,12 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
         refusals_per_window=limits_table.whole("refusals_per_window", 1, 1000, 20),
     )
     limits_table.done()
+    journal_table = root.optional_table("journal")
+    journal = JournalLimits(
+        keep=timedelta(days=journal_table.whole("keep_days", 1, 3650, 30)),
+        max_bytes=journal_table.whole("max_mb", 16, 1024 * 1024, 1024) * MIB,
+    )
+    journal_table.done()
     config = GateConfig(
         file=path,
         id=gate_id,
@@ -483,6 +509,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
         lanes=lanes,
         times=_times(root.optional_table("times")),
         limits=limits,
+        journal=journal,
     )
     root.done()
     return config

@@ -27,7 +27,7 @@ from drivers.ports import (
     LinkTimeoutError,
 )
 from gate_agent.config import Lane, Request
-from gate_agent.journal import AlreadyUsedError, RecordUnavailableError
+from gate_agent.journal import AlreadyUsedError, JournalFullError, RecordUnavailableError
 from gate_agent.judge import Presented
 from gate_agent.services import Services
 from gate_agent.timekeeping import TimeFacts
@@ -46,6 +46,7 @@ from mdoc.reader import ReaderSession, RequestedItems
 from mdoc.transcript import Handover
 from mdoc.verify import verify_response
 from policy.decision import Attributes
+from policy.model import Direction, JournalFull
 from policy.reasons import Reason
 from protocol.events import Kind
 
@@ -307,15 +308,25 @@ class Attempt:
         return Freshness(issuer_list=ages.issuer_list, status_list=ages.status_list, crl=ages.crl)
 
     async def record(self, mark: tuple[bytes, datetime] | None, **more: Any) -> None:
-        """Returns once the grant is durable: only then may the lane open.
+        """Returns once the grant is durable, or counted where the zone lets entries go on while the journal is full: only then
+        may the lane open.
 
         Raises AlreadyUsedError or RecordUnavailableError; then it may not.
         """
-        services = self._services
-        await services.journal.append(
-            Kind.ACCESS_GRANTED, self.data(**more), mark=mark, timeout=services.times.record_timeout_s
-        )
+        services, timeout = self._services, self._services.times.record_timeout_s
+        try:
+            await services.journal.append(Kind.ACCESS_GRANTED, self.data(**more), mark=mark, timeout=timeout)
+        except JournalFullError:
+            if not self._goes_on():
+                raise
+            await services.journal.pass_unrecorded(mark, timeout=timeout)
         self.stage(Stage.RECORDED)
+
+    def _goes_on(self) -> bool:
+        """Whoever leaves is recorded all the same, from the journal's reserve."""
+        policy, point = self.in_force.policy, self._lane.point
+        entry = policy.points[point].direction is Direction.ENTRY
+        return entry and policy.zone_of(point).journal_full is JournalFull.CONTINUE_WITH_GAP
 
     def finish(self, release: Callable[[], Awaitable[None]] | None = None) -> None:
         """End the session, close the link, then `release` the card, all in the background: it may take seconds."""

@@ -45,6 +45,14 @@ COMMANDS = (
         False,
     ),
     Command(
+        "journal",
+        "gate_agent.journal_cli",
+        "main",
+        "gate",
+        "게이트의 저널을 검사하고 내보냅니다 / verify and export a gate's journal",
+        False,
+    ),
+    Command(
         "selftest",
         "gate_agent.selftest",
         "main",

@@ -23,6 +23,7 @@ from policy.model import (
     CutOff,
     Direction,
     Escort,
+    JournalFull,
     MaxAges,
     Needs,
     Passes,
@@ -188,6 +189,7 @@ def _zone(name: str, table: Table) -> Zone:
         visit_card_types=table.strings("visit_card_types") or frozenset(),
         max_ages=_max_ages(table.table("max_ages")),
         clock_grace=timedelta(minutes=table.whole("clock_grace_min", 0, 7 * 24 * 60, 0)),
+        journal_full=table.choice("journal_full", JournalFull.REFUSE),
     )
     table.done()
     return zone

@@ -62,6 +62,14 @@ class Passes(StrEnum):
     REFUSE = "refuse"
 
 
+class JournalFull(StrEnum):
+    """What counts while the gate has no room for records, because nobody has taken the earlier ones."""
+
+    REFUSE = "refuse"
+    CONTINUE_WITH_GAP = "continue_with_gap"
+    """Entries go on; how many there were is recorded when there is room again."""
+
+
 @dataclass(frozen=True, slots=True)
 class AntiPassback:
     mode: AntiPassbackMode = AntiPassbackMode.NONE
@@ -122,6 +130,7 @@ class Zone:
     max_ages: MaxAges = MaxAges()
     clock_grace: timedelta = timedelta(0)
     """How long after start the zone takes entries without a trusted clock."""
+    journal_full: JournalFull = JournalFull.REFUSE
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowStore]:
     class Fresh(SlowStore):
         reached = threading.Event()
 
-    monkeypatch.setattr("gate_agent.journal.Store", Fresh)
+    monkeypatch.setattr("gate_agent.journal_writer.Store", Fresh)
     return Fresh
 
 
@@ -240,7 +240,7 @@ async def test_a_grant_that_becomes_durable_after_its_caller_left_is_closed_as_n
         (Kind.PASSAGE_NOT_TAKEN, "late"),
         (Kind.ACCESS_GRANTED, "again"),
     ]
-    assert found[1].data == {**grant("late"), "opened": False, "why": "late_record"}
+    assert found[1].data == {**grant("late"), "v": 2, "opened": False, "why": "late_record"}
 
 
 async def test_a_cancelled_caller_counts_as_one_that_gave_up(path: Path, slow: type[SlowStore]) -> None:
@@ -384,7 +384,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> type[FullStore]:
     class Fresh(FullStore):
         pass
 
-    monkeypatch.setattr("gate_agent.journal.Store", Fresh)
+    monkeypatch.setattr("gate_agent.journal_writer.Store", Fresh)
     return Fresh
 
 
@@ -559,7 +559,7 @@ def test_verify_names_the_missing_record(path: Path, random_bytes: Callable[[int
     db.execute("DELETE FROM records WHERE seq = 2")
     db.commit()
     db.close()
-    assert chain.verify(path).problem == "record 2 is missing"
+    assert chain.verify(path).problem == "record 2: missing"
 
 
 async def test_the_trusted_time_is_no_later_than_the_true_one_at_the_newest_trusted_record(path: Path) -> None:
