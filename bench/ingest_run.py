@@ -76,7 +76,7 @@ class Machines:
 @contextmanager
 def broker(directory: Path, machines: Machines) -> Iterator[Broker]:
     """The one place where a broker is set up."""
-    one = Broker(directory, machines.pki, machines.broker, gates=[name for name, _ in machines.gates])
+    one = Broker(directory, machines.pki, machines.broker, site=SITE, gates=[name for name, _ in machines.gates])
     one.start()
     try:
         yield one

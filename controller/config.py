@@ -14,10 +14,10 @@ from protocol import toml, topics
 from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
 
-__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Web", "load"]
+__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Place", "Web", "load", "load_place"]
 
 CLIENT_ID = "controller"
-"""Common name of the controller's certificate; the broker's access list and its client id go by it (deploy/mosquitto/acl)."""
+"""Common name of the controller's certificate; the broker's access list and its client id go by it (controller.acl)."""
 MAX_PAYLOAD = 65536
 """Bytes; the broker takes packets of 1 KiB more (max_packet_size)."""
 
@@ -39,14 +39,31 @@ class Ingest:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Which site this is, and where its files are: all that a command beside the running controller wants to know."""
+
+    site: str
+    state_dir: Path
+
+    @property
+    def database(self) -> Path:
+        return self.state_dir / "controller.db"
+
+    @property
+    def gates(self) -> Path:
+        """Certificates of the enrolled gates (controller.enrolled)."""
+        return self.state_dir / "gates"
+
+    @property
+    def access_list(self) -> Path:
+        """The broker's, made from them (controller.acl)."""
+        return self.state_dir / "broker" / "acl"
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerConfig:
     file: Path
-    site: str
-    database: Path
-    gates: Path
-    """Directory of the enrolled gates' certificates (controller.enrolled)."""
-    acl: Path
-    """The broker's access list, written by the controller (controller.acl)."""
+    place: Place
     time_zone: ZoneInfo
     mqtt: MqttSettings
     web: Web
@@ -54,11 +71,19 @@ class ControllerConfig:
     records_key: Path
     """Private key (PEM) that signs acknowledgements and replay requests."""
 
+    @property
+    def site(self) -> str:
+        return self.place.site
+
+    @property
+    def database(self) -> Path:
+        return self.place.database
+
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfig:
     """Read and check the configuration. Raises ConfigError."""
     root = Table(path, toml.read(path), "", environ)
-    site, state_dir = _place(root)
+    place = _place(root)
     time_zone = _time_zone(root)
     mqtt = _mqtt(root.table("mqtt"))
     web = _web(root.optional_table("web"))
@@ -72,31 +97,15 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
     )
     limits.done()
     root.done()
-    places = places_in(state_dir)
-    return ControllerConfig(
-        path, site, state_dir / "controller.db", places.gates, places.acl, time_zone, mqtt, web, ingest, records_key
-    )
+    return ControllerConfig(path, place, time_zone, mqtt, web, ingest, records_key)
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the gates of a site are kept, and their access list."""
-
-    gates: Path
-    acl: Path
+def load_place(path: Path) -> Place:
+    """Site and places alone: no key of the controller has to be there, or readable. Raises ConfigError."""
+    return _place(Table(path, toml.read(path), "", {}))
 
 
-def places_in(state_dir: Path) -> Places:
-    return Places(state_dir / "gates", state_dir / "broker" / "acl")
-
-
-def load_place(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[str, Places]:
-    """Site and places alone, for who enrols gates: certificates and keys need not be there yet. Raises ConfigError."""
-    site, state_dir = _place(Table(path, toml.read(path), "", environ))
-    return site, places_in(state_dir)
-
-
-def _place(root: Table) -> tuple[str, Path]:
+def _place(root: Table) -> Place:
     site = root.text("site")
     if not topics.ID.fullmatch(site):
         raise root.error(
@@ -104,7 +113,7 @@ def _place(root: Table) -> tuple[str, Path]:
             "소문자, 숫자, 하이픈으로 된 이름이 있어야 합니다(최대 63자)",
             "a name of lower-case letters, digits and hyphens (at most 63) is expected",
         )
-    return site, root.path("state_dir")
+    return Place(site, root.path("state_dir"))
 
 
 def _time_zone(root: Table) -> ZoneInfo:

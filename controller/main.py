@@ -41,8 +41,6 @@ LINK_STOP_S = 2.0
 GC_ALLOCATIONS = 50_000
 """New containers between two looks for cycles. A batch of parsed records makes tens of thousands, none in a cycle; with Python's
 own 700 the collector takes a sixth of the time."""
-GATES_S = 2.0
-"""Between two looks at the register of gates."""
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +56,8 @@ class Controller:
         self._random = SystemRandom()
         self._thread = StoreThread()
         self._store: Store | None = None
+        self.enrolled = Enrolled(config.place.gates)
+        self.access_list = AclFile(config.place.access_list, config.site, self.enrolled)
         self._sock: socket.socket | None = None
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,7 +67,6 @@ class Controller:
             config.mqtt, clock=self._clock, random=self._random, on_message=self._receive, on_state=self._on_state
         )
         self.ingest: Ingest | None = None
-        self.enrolled: Enrolled | None = None
         self._server: web.Server | None = None
         self.url = ""
         """Address of the live page, known after `start`."""
@@ -84,11 +83,7 @@ class Controller:
             store = self._store = await self._thread.call(partial(Store, config.database, config.time_zone))
         except (sqlite3.Error, OSError, SchemaError) as error:
             raise StartError(f"저장소를 열 수 없습니다: {config.database}\n{config.database}: {error}") from error
-        try:
-            enrolled = self.enrolled = await asyncio.to_thread(Enrolled, config.gates)
-            await asyncio.to_thread(AclFile(config.acl, config.site, enrolled).write)
-        except OSError as error:
-            raise StartError(f"게이트 등록부를 쓸 수 없습니다: {config.gates}\n{config.gates}: {error}") from error
+        await self.access_list.keep()
         self.live.load(await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS)))
         self.ingest = Ingest(
             store=store,
@@ -99,7 +94,7 @@ class Controller:
             settings=config.ingest,
             clock=self._clock,
             random=self._random,
-            keys=enrolled.public_key,
+            keys=self.enrolled.public_key,
             on_batch=self.live.apply,
             on_condition=self.live.touch,
         )
@@ -123,8 +118,8 @@ class Controller:
             asyncio.create_task(self.live.run(), name="live"),
             asyncio.create_task(self._server.serve([sock]), name="web"),
             asyncio.create_task(self._watch(), name="watchdog"),
-            asyncio.create_task(self._watch_gates(enrolled), name="gates"),
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
+            asyncio.create_task(self.access_list.run(), name="access list"),
             *self.ingest.tasks,
         ]
         _log.info("site %s, page at %s", config.site, self.url)
@@ -190,20 +185,6 @@ class Controller:
             task = asyncio.create_task(self.ingest.acknowledge_all())
             self._states.add(task)
             task.add_done_callback(self._states.discard)
-
-    async def _watch_gates(self, enrolled: Enrolled) -> None:
-        """Who was enrolled or revoked meanwhile (`gwanmun gates`) gets or loses the right to write."""
-        acl = AclFile(self.config.acl, self.config.site, enrolled)
-        while True:
-            await asyncio.sleep(GATES_S)
-            try:
-                if await asyncio.to_thread(enrolled.changed):
-                    for name, why in enrolled.problems.items():
-                        _log.error("gates/%s counts for nothing: %s", name, why)
-                # Also where nothing changed: a list that could not be written is tried again.
-                await asyncio.to_thread(acl.write)
-            except OSError as error:
-                _log.error("the gates' register or access list cannot be used: %s", error)
 
     async def _watch(self) -> None:
         """Feed systemd's watchdog while the loop turns and the store answers."""

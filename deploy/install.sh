@@ -112,12 +112,9 @@ else
     put 644 "$src/deploy/systemd/mosquitto.service.d/gwanmun.conf" "$lib/systemd/system/mosquitto.service.d/gwanmun.conf"
     # The site's own: put there once, then left alone.
     [ -e /etc/mosquitto/conf.d/gwanmun.conf ] || put 644 "$src/deploy/mosquitto/gwanmun.conf" /etc/mosquitto/conf.d/gwanmun.conf
-    put 755 "$src/deploy/mosquitto/apply-acl.sh" "$lib/gwanmun/apply-acl.sh"
-    for unit in gwanmun-broker.path gwanmun-broker.service; do
-        put 644 "$src/deploy/systemd/$unit" "$lib/systemd/system/$unit"
-    done
-    # Nobody may do anything until the controller has written its list, which gwanmun-broker.path hands over.
-    [ -e /etc/mosquitto/gwanmun/acl ] || install -m 644 /dev/null /etc/mosquitto/gwanmun/acl
+    # A change of the access list comes into force without root for the controller.
+    put 755 "$src/deploy/mosquitto/apply-acl.sh" "$lib/gwanmun/apply-acl"
+    for unit in gwanmun-broker.path gwanmun-broker.service; do put 644 "$src/deploy/systemd/$unit" "$lib/systemd/system/$unit"; done
 fi
 ln -sfn "$opt/$role/bin/gwanmun" /usr/local/bin/gwanmun
 systemctl daemon-reload
@@ -132,6 +129,14 @@ elif [ ! -e "$file" ]; then
 fi
 if [ "$role" = gate ] && [ ! -e "$etc/policy.toml" ]; then
     install -m 640 -g gwanmun "$src/config/policy.toml" "$etc/policy.toml"
+fi
+if [ "$role" = controller ]; then
+    # Before the broker's first start: without its access list it does not start. The controller's rights alone, and those of the
+    # gates that are enrolled already.
+    "$opt/controller/bin/gwanmun" gates render --config "$file" >/dev/null
+    "$lib/gwanmun/apply-acl" /var/lib/gwanmun/controller/broker/acl /etc/mosquitto/gwanmun/acl true
+    systemctl enable --quiet gwanmun-broker.path gwanmun-broker.service
+    systemctl start gwanmun-broker.path
 fi
 
 # 5. Start
@@ -152,10 +157,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     [ "$start" = no ] || die "키 없이는 시작하지 않습니다" "nothing is started without its keys"
 fi
 if [ "$start" = yes ]; then
-    if [ "$role" = controller ]; then
-        systemctl enable --quiet mosquitto gwanmun-broker.path gwanmun-broker.service
-        systemctl restart mosquitto gwanmun-broker.path
-    fi
+    [ "$role" = gate ] || { systemctl enable --quiet mosquitto && systemctl restart mosquitto; }
     systemctl enable --quiet "$service"
     if [ "$changed" = 1 ] || [ "$before" != "$target" ] || ! systemctl is-active --quiet "$service"; then systemctl restart "$service"; fi
     say "실행 중입니다: systemctl status $service" "running: systemctl status $service"

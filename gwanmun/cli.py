@@ -73,7 +73,7 @@ COMMANDS = (
         "gwanmun.gates_cli",
         "main",
         "controller",
-        "게이트를 등록하고 폐지합니다 / enrol and revoke gates",
+        "게이트를 등록하고 폐기합니다 / enrol and revoke gates",
         False,
     ),
     Command(

@@ -1,4 +1,4 @@
-"""MQTT topics, one leaf per right: a broker ACL line grants each leaf to exactly one writer (deploy/mosquitto)."""
+"""MQTT topics, one leaf per right: a broker ACL line grants each leaf to exactly one writer (controller.acl)."""
 
 from __future__ import annotations
 

@@ -26,8 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from controller.acl import AclFile
-from controller.config import MAX_PAYLOAD, places_in
+from controller.config import MAX_PAYLOAD, Place
 from controller.enrolled import Enrolled
 from drivers.ports import Direction
 from gate_agent import card_trust
@@ -52,7 +51,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SITE, GATE = "sejong-1", "gate-1"
 CAPTURE = "mqtt.capture"
 """All that crossed the broker."""
-HAND_OVER_S = 0.2
 START_S = 30.0
 STOP_S = 15.0
 
@@ -161,8 +159,8 @@ class Building:
             directory / "agent.log",
         )
         self.broker: Broker
+        self._follower: asyncio.Task[None] | None = None
         self.capture: Capture | None = None
-        self._hands_over: asyncio.Task[None] | None = None
         self.authority: Authority
         self.cards: CardIssuer
         """Of plastic cards."""
@@ -185,6 +183,10 @@ class Building:
     def word(self, plain: str) -> str:
         """What stands for an agency code, card type or access class in this building: made up, so that it can be searched for."""
         return self.words.setdefault(plain, os.urandom(5).hex())
+
+    @property
+    def place(self) -> Place:
+        return Place(SITE, self.controller_state)
 
     @property
     def page(self) -> str:
@@ -226,18 +228,15 @@ class Building:
         self._publish_cards(now)
         self._reader_identity(now)
         keys = DevicePki(self.directory / "pki", now)
-        places = places_in(self.controller_state)
-        enrolled = Enrolled(places.gates)
-        enrolled.add(keys.client(GATE).certificate.read_bytes())
-        AclFile(places.acl, SITE, enrolled).write()
-        self._acl = places.acl
-        self.broker = Broker(self.directory / "broker", keys, access=places.acl, observers=[OBSERVER])
+        # As after an installation: the controller alone has rights, until it has made the list of the enrolled gates.
+        self.broker = Broker(self.directory / "broker", keys, site=SITE, gates=(), observers=[OBSERVER])
+        identity = keys.client(OBSERVER)
         self._observer = MqttSettings(
             "127.0.0.1",
             self.broker.port,
             keys.ca,
-            keys.client(OBSERVER).certificate,
-            keys.client(OBSERVER).key,
+            identity.certificate,
+            identity.key,
             OBSERVER,
             max_payload=MAX_PAYLOAD,
         )
@@ -277,6 +276,7 @@ class Building:
         gate["reader"] = {"certificate": "reader.pem", "key": "reader.key"}
         gate["policy"] = {"file": "policy.toml"}
         gate["mqtt"] = self._mqtt(keys, GATE) | {"controller_key": str(keys.records_public)}
+        Enrolled(self.place.gates).add(Path(gate["mqtt"]["certificate"]).read_bytes())
         devices: dict[str, dict[str, dict[str, str]]] = {
             "camera": {},
             "nfc": {},
@@ -364,24 +364,16 @@ class Building:
         await self.hub.start()
         self.prepare()
         await asyncio.to_thread(self.broker.start)
-        self._hands_over = asyncio.create_task(self._hand_over())
+        self._follower = asyncio.create_task(self.broker.follow(self.place.access_list))
         self.capture = Capture(self._observer, self.directory / CAPTURE, self.clock)
         async with asyncio.timeout(START_S):
             await self.capture.start()
         await self.controller.start()
         await self._until(self._controller_up, self.controller)
+        # The agent's first record is not to come before the right to send it.
+        await asyncio.to_thread(self.broker.apply, self.place.access_list)
         await self.start_agent()
         await self._until(self._gate_online, self.controller)
-
-    async def _hand_over(self) -> None:
-        """The part of gwanmun-broker.path: the controller's access list goes to the broker when it changes."""
-        seen = self._acl.read_bytes()
-        while True:
-            await asyncio.sleep(HAND_OVER_S)
-            now = await asyncio.to_thread(self._acl.read_bytes)
-            if now != seen:
-                seen = now
-                await asyncio.to_thread(self.broker.reload)
 
     async def start_agent(self) -> Event:
         """Start the agent and wait until its lanes take presentations."""
@@ -431,8 +423,9 @@ class Building:
     async def stop(self) -> None:
         await self.agent.stop()
         await self.controller.stop()
-        if self._hands_over is not None:
-            self._hands_over.cancel()
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
         if self.capture is not None:
             await self.capture.stop()
         if hasattr(self, "broker"):

@@ -1,7 +1,7 @@
 """Certificates of the machines (not of people): one authority for MQTT over TLS, the broker, each gate and the controller.
 
 The common name of a client is what the broker's access list knows it by: the gate's id, or `controller`
-(deploy/mosquitto/acl). EC P-256, SHA-256; every file has mode 0600.
+(controller.acl). EC P-256, SHA-256; every file has mode 0600.
 """
 
 from __future__ import annotations
@@ -69,6 +69,22 @@ class DevicePki:
         if common_name not in self._clients:
             self._clients[common_name] = self._issue(common_name, common_name, ExtendedKeyUsageOID.CLIENT_AUTH, ())
         return self._clients[common_name]
+
+    def revoked(self, *identities: Identity, now: datetime | None = None, lifetime: timedelta = LIFETIME) -> bytes:
+        """The authority's list of revoked certificates (PEM), in force from `now` for `lifetime`."""
+        begin = (now or self._now) - SKEW
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(begin)
+            .next_update(begin + lifetime)
+        )
+        for identity in identities:
+            serial = x509.load_pem_x509_certificate(identity.certificate.read_bytes()).serial_number
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(begin).build()
+            )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _issue(self, file: str, common_name: str, purpose: ObjectIdentifier, names: Sequence[str]) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())

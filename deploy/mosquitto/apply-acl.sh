@@ -1,33 +1,84 @@
-#!/usr/bin/env bash
-# Hands the controller's access list to the broker. Run as root by gwanmun-broker.service when the list changes; the controller
-# itself has no right here. Only lines of the forms below are taken: a controller that was taken over can give and take the
-# gates' rights, which it could anyway, and nothing else of the broker.
-# Usage: apply-acl.sh [FROM [TO]]. Exit 0: handed over, or nothing new; 1: refused, the old list stays.
-set -euo pipefail
-from=${1:-/var/lib/gwanmun/controller/broker/acl}
-to=${2:-/etc/mosquitto/gwanmun/acl}
-max_bytes=$((4 * 1024 * 1024))
+#!/bin/sh
+# Puts the controller's access list into force: apply-acl SOURCE TARGET COMMAND [ARGUMENT...]
+# COMMAND makes the broker load its files again. SOURCE belongs to the controller, which has no right over the broker's files; so
+# every line must be one that controller/acl.py can make for the user above it, whatever the controller has become.
+# A list that is refused leaves the one in force. Exit 0: in force; 1: refused, missing, or the broker did not load it.
+set -eu
+export LC_ALL=C
+source=$1 target=$2
+shift 2
+limit=2097152 # bytes; 1024 gates with the longest names stay below (tests/deploy/test_apply_acl.py)
 
+new=$(mktemp "$target.XXXXXX")
+trap 'rm -f "$new"' EXIT
+
+# Content is never printed: SOURCE could be a link to any file of this machine.
 refuse() {
-    printf '접근 목록을 받지 않습니다: %s\naccess list refused: %s\n' "$1" "$2" >&2
-    exit 1
+    echo "access list refused: $1; the one before stays in force" >&2
+    return 1
 }
 
-[ -f "$from" ] && [ ! -L "$from" ] || refuse "파일이 없습니다" "there is no file $from"
-new=$(mktemp "$(dirname "$to")/.acl.XXXXXX")
-trap 'rm -f "$new"' EXIT
-# A copy first: what is checked is what is handed over.
-head -c "$((max_bytes + 1))" <"$from" >"$new"
-[ "$(stat -c %s "$new")" -le "$max_bytes" ] || refuse "너무 큽니다" "too large"
-id='[a-z0-9][a-z0-9-]{0,62}'
-level="(\\+|$id)"
-leaf='(evt|alarm|state|online|health|ack|replay|time|zone/\+/tag)'
-if LC_ALL=C grep -avnE "^(#[ -~]*|user $id|topic (read|write) pacs/1/$id/$level/$leaf|)\$" "$new" >/dev/null; then
-    refuse "모르는 줄이 있습니다" "line $(LC_ALL=C grep -avnE "^(#[ -~]*|user $id|topic (read|write) pacs/1/$id/$level/$leaf|)\$" "$new" | head -n 1 | cut -d: -f1) is of no known form"
-fi
-if cmp -s "$new" "$to"; then exit 0; fi
-chmod 644 "$new"
-sync "$new"
-mv -f "$new" "$to"
-trap - EXIT
-echo "handed over: $(LC_ALL=C grep -c '^user ' "$to") clients"
+check() {
+    [ "$(wc -c <"$new")" -le "$limit" ] || refuse "it is larger than $limit bytes" || return 1
+    [ "$(tr -d '\n -~' <"$new" | wc -c)" -eq 0 ] || refuse "it has bytes that are no plain text" || return 1
+    # awk's last line is the reason, if there is one.
+    reason=$(awk '
+        function bad(why) { if (!failed) print "line " NR ": " why; failed = 1; exit 1 }
+        function name(text) { return length(text) <= 63 && text ~ /^[a-z0-9][a-z0-9-]*$/ }
+        BEGIN {
+            split("evt alarm state online health", up); split("ack replay", down)
+        }
+        /^$/ || /^#/ { next }
+        /^user / {
+            user = substr($0, 6)
+            if (!name(user) || user == "all") bad("no name of a gate")
+            if (user in seen) bad("a user for the second time")
+            seen[user] = 1
+            next
+        }
+        /^topic (read|write) pacs\/1\// {
+            if (user == "") bad("a right of nobody")
+            split($0, part, "/")
+            if (site == "") site = part[3]
+            if (!name(site)) bad("no name of a site")
+            root = "pacs/1/" site "/"
+            if (user == "controller") {
+                for (at in up) if ($0 == "topic read " root "+/" up[at]) next
+                for (at in down) if ($0 == "topic write " root "+/" down[at]) next
+                if ($0 == "topic write " root "all/time") next
+                bad("no right of the controller")
+            }
+            for (at in up) if ($0 == "topic write " root user "/" up[at]) next
+            for (at in down) if ($0 == "topic read " root user "/" down[at]) next
+            if ($0 == "topic read " root "all/time") next
+            if ($0 == "topic write " root user "/zone/+/tag") next
+            if ($0 == "topic read " root "+/zone/+/tag") next
+            bad("no right of this gate")
+        }
+        { bad("not a line of an access list") }
+        END { if (!failed && !("controller" in seen)) { print "the controller is missing"; exit 1 } }
+    ' "$new") || refuse "${reason:-it could not be read}"
+}
+
+status=0
+round=0
+while [ "$round" -lt 10 ]; do
+    round=$((round + 1))
+    status=0
+    if [ -f "$source" ] && head -c $((limit + 1)) "$source" >"$new" && check; then
+        if ! cmp -s "$new" "$target"; then
+            chmod 644 "$new"
+            sync "$new"
+            mv -f "$new" "$target"
+            : >"$new"
+        fi
+    else
+        [ -f "$source" ] || echo "there is no access list at $source" >&2
+        status=1
+    fi
+    # In any case: a list of revoked certificates may have changed too.
+    "$@" || status=1
+    # What changed meanwhile starts nothing new while this still runs.
+    if [ "$status" -ne 0 ] || head -c $((limit + 1)) "$source" | cmp -s - "$target"; then break; fi
+done
+exit "$status"

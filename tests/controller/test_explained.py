@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from controller.batch import Alarm, Committed
+from controller.batch import Alarm, Committed, What
 from controller.store import Store
 from protocol.events import Kind
 from protocol.statement import Purpose
@@ -189,7 +189,7 @@ def test_a_new_epoch_that_does_not_is_an_alarm(
     old, new = new_journal(epoch="e1"), new_journal(epoch="e2")
     commit(store, *old.write(3))
     done = commit(store, *new.write(1, Kind.LOG_GAP, epoch=named))
-    assert done.alarms == [Alarm("gate-1", "e2", 1, "new_epoch", done.alarms[0].time)]
+    assert done.alarms == [Alarm("gate-1", "e2", 1, What.NEW_EPOCH, done.alarms[0].time)]
     assert done.acks == {"gate-1": new.ack(1)}
 
 

@@ -371,7 +371,7 @@ async def test_an_explanation_counts_with_the_key_of_an_enrolled_gate(
 ) -> None:
     identity = pki.client("gate-1")
     key = load_pem_private_key(identity.key.read_bytes(), None)
-    Enrolled(config.gates).add(identity.certificate.read_bytes())
+    Enrolled(config.place.gates).add(identity.certificate.read_bytes())
     controller, gate = await run_controller(), await connect_gate()
     records = journal.write(4)
     await gate.send(records[0], records[3], journal.state(Purpose.GAP, 2, 3, key=key))

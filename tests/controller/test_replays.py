@@ -103,7 +103,8 @@ def test_four_hundred_gates_are_asked_a_few_at_a_time_and_all_in_the_end(replays
     keys = [(f"gate-{number}", "e1") for number in range(400)]
     for key in keys:
         replays.note(held(1, ahead=100, key=key), {}, 0.0)
-    now, asked = WAIT_S, set()
+    now = WAIT_S
+    asked: set[str] = set()
     while len(asked) < len(keys):
         requests = replays.due(now)
         assert len(requests) <= AT_ONCE

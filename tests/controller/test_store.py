@@ -200,6 +200,37 @@ def test_a_failed_commit_changes_nothing_in_memory_either(
     assert (done.acks, [stored.arrival for stored in done.stored]) == ({"gate-1": journal.ack(2)}, [2])
 
 
+def test_a_commit_that_fails_half_way_leaves_nothing_for_the_next(
+    store: Store, journal: Any, new_journal: type[Any], commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(store, *journal.write(1))
+    other = new_journal(epoch="e2")
+    day = store._day
+
+    def fails_at_the_second(time: str) -> str:
+        if time.endswith("02.000Z"):
+            raise sqlite3.OperationalError("disk I/O error")
+        return day(time)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_day", fails_at_the_second)
+        with pytest.raises(sqlite3.OperationalError):
+            commit(store, *other.write(2))
+    assert store.epochs("gate-1") == [("e1", 1, None)]
+    third = new_journal(epoch="e3")
+    assert commit(store, *third.write(1)).acks == {"gate-1": third.ack(1)}
+    assert [len(store.events(0, 9)), store.standings().keys()] == [2, {("gate-1", "e1"), ("gate-1", "e3")}]
+
+
+def test_an_acknowledged_record_that_retention_has_removed_is_not_stored_again(
+    store: Store, journal: Any, commit: Commit
+) -> None:
+    commit(store, *journal.write(3))
+    store._connection.execute("DELETE FROM events WHERE seq = 1")
+    done = commit(store, journal.records[0])
+    assert (done.stored, done.duplicates, done.alarms) == ([], 1, [])
+
+
 def test_a_message_set_aside_is_kept_once_and_counted(store: Store, now: Any) -> None:
     poison = Poison("pacs/1/hq/gate-1/evt", "not_an_event", b"x" * 1000)
     for _ in range(3):

@@ -11,21 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from controller import acl
+from controller.config import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = ("gwanmun-agent.service", "gwanmun-controller.service", "gwanmun-broker.service")
 MAX_EXPOSURE = 2.5
 """Of 10, as `systemd-analyze security` counts."""
-SCRIPTS = sorted(
-    [
-        DEPLOY / "install.sh",
-        DEPLOY / "mosquitto" / "apply-acl.sh",
-        ROOT / ".ci" / "run",
-        *(ROOT / "scripts").glob("*.sh"),
-    ]
-)
+SCRIPTS = sorted([DEPLOY / "install.sh", ROOT / ".ci" / "run", *(ROOT / "scripts").glob("*.sh")])
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed (apt-get install systemd)"
@@ -88,11 +81,30 @@ def test_the_brokers_drop_in_verifies_without_a_word(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@needs_systemd
+def test_the_watch_over_the_access_list_verifies_without_a_word(tmp_path: Path) -> None:
+    shutil.copy(DEPLOY / "systemd" / "gwanmun-broker.path", _with_a_program("gwanmun-broker.service", tmp_path))
+    done = _verify("gwanmun-broker.path", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_watch_copy_broker_and_controller_name_the_same_access_list() -> None:
+    made, in_force = Place("hq", Path("/var/lib/gwanmun/controller")).access_list, "/etc/mosquitto/gwanmun/acl"
+    watch = (DEPLOY / "systemd" / "gwanmun-broker.path").read_text("utf-8")
+    copy = (DEPLOY / "systemd" / "gwanmun-broker.service").read_text("utf-8")
+    broker = (DEPLOY / "mosquitto" / "gwanmun.conf").read_text("utf-8")
+    assert f"PathChanged={made}\n" in watch
+    assert f" {made} {in_force} systemctl " in copy
+    assert f"acl_file {in_force}\n" in broker
+    [revoked] = re.findall(r"(?m)^#crlfile (.+)$", broker)
+    assert f"PathChanged={revoked}\n" in watch
+
+
 def _with_a_program(unit: str, directory: Path) -> Path:
     """A copy of the unit whose program exists here: verify wants to see it."""
     text, replaced = re.subn(
-        r"(?m)^(ExecStart=)(/opt/gwanmun/\w+/bin/gwanmun|/usr/local/lib/gwanmun/apply-acl\.sh)(?=\s)",
-        r"\1/bin/true",
+        r"(?m)^(ExecStart=)/(?:opt/gwanmun/\w+/bin/gwanmun|usr/local/lib/gwanmun/apply-acl) ",
+        r"\1/bin/true ",
         (DEPLOY / "systemd" / unit).read_text("utf-8"),
     )
     assert replaced == 1
@@ -125,61 +137,6 @@ def test_a_script_parses_and_is_executable(script: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in script.read_text("utf-8")
-
-
-@needs_systemd
-def test_the_path_unit_verifies_without_a_word(tmp_path: Path) -> None:
-    _with_a_program("gwanmun-broker.service", tmp_path)
-    shutil.copyfile(DEPLOY / "systemd" / "gwanmun-broker.path", tmp_path / "gwanmun-broker.path")
-    done = _verify("gwanmun-broker.path", tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def _apply(tmp_path: Path, text: bytes) -> tuple[int, bytes]:
-    """The script's exit status, and the broker's list after it; an earlier list was `old`."""
-    (tmp_path / "from").write_bytes(text)
-    (tmp_path / "to").write_bytes(b"old")
-    done = _run(DEPLOY / "mosquitto" / "apply-acl.sh", tmp_path / "from", tmp_path / "to")
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["from", "to"]
-    return done.returncode, (tmp_path / "to").read_bytes()
-
-
-def test_what_the_controller_writes_is_handed_to_the_broker(tmp_path: Path) -> None:
-    text = acl.render("sejong-1", ["gate-1", "g", "0-x"]).encode()
-    assert _apply(tmp_path, text) == (0, text)
-    assert (tmp_path / "to").stat().st_mode & 0o777 == 0o644
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"topic readwrite #",
-        b"topic write #",
-        b"topic write pacs/1/sejong-1/#",
-        b"topic write pacs/1/+/gate-1/evt",
-        b"topic write $SYS/broker/x",
-        b"pattern write pacs/1/+/%u/evt",
-        b"user gate-1 x",
-        b"user Gate",
-        b"topic pacs/1/sejong-1/gate-1/evt",
-        b"include /etc/passwd",
-        b"user gate-1\r",
-        b"\0",
-        "# 한글".encode(),
-    ],
-)
-def test_a_line_of_another_form_is_refused_and_the_old_list_stays(tmp_path: Path, line: bytes) -> None:
-    text = acl.render("sejong-1", ["gate-1"]).encode()
-    assert _apply(tmp_path, text + line + b"\n") == (1, b"old")
-
-
-def test_a_list_that_is_a_link_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "real").write_text("user gate-1\n")
-    (tmp_path / "from").symlink_to(tmp_path / "real")
-    done = _run(DEPLOY / "mosquitto" / "apply-acl.sh", tmp_path / "from", tmp_path / "to")
-    assert done.returncode == 1
-    assert not (tmp_path / "to").exists()
-    assert done.stderr.startswith("접근 목록을 받지 않습니다")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--role", "turnstile"], ["--role"], ["--roll", "gate"]])

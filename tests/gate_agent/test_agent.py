@@ -146,7 +146,7 @@ async def test_a_lockdown_and_a_fire_nobody_has_reset_outlive_a_killed_agent(sit
 
 @pytest.mark.skipif(executable() is None, reason="mosquitto is not installed")
 async def test_every_record_reaches_the_controller_and_leaves_the_outbox(site: Site) -> None:
-    broker = Broker(site.folder / "broker", site.pki, port=site.broker_port)
+    broker = Broker(site.folder / "broker", site.pki, port=site.broker_port, site=SITE)
     received: dict[int, bytes] = {}
     complete, empty = asyncio.Event(), asyncio.Event()
 

@@ -19,7 +19,7 @@ from testbed.authority import Authority
 from testbed.broker import Broker, executable
 from testbed.pki import DevicePki
 from tests.gate_agent.conftest import World
-from tests.gate_agent.site import WAIT_S, Site, build, free_port
+from tests.gate_agent.site import SITE, WAIT_S, Site, build, free_port
 
 RULES = """
 [zones.hall.antipassback]
@@ -57,7 +57,7 @@ async def gates(world: World, tmp_path: Path) -> AsyncIterator[list[Site]]:
         )
         for name in ("gate-1", "gate-2")
     ]
-    broker = Broker(tmp_path / "broker", pki, port=port)
+    broker = Broker(tmp_path / "broker", pki, port=port, site=SITE)
     await asyncio.to_thread(broker.start)
     for each in found:
         await each.turnstile.start()

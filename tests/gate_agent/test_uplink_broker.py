@@ -40,7 +40,7 @@ def pki(tmp_path: Path) -> DevicePki:
 def broker(tmp_path: Path, pki: DevicePki) -> Iterator[Broker]:
     if executable() is None:
         pytest.skip("mosquitto is not installed (apt install mosquitto)")
-    broker = Broker(tmp_path / "broker", pki)
+    broker = Broker(tmp_path / "broker", pki, site=SITE)
     broker.start()
     yield broker
     broker.stop()

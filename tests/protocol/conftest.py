@@ -1,4 +1,4 @@
-"""A real broker with the access list of deploy/mosquitto, and links to it."""
+"""A real broker with the access list that the controller makes, and links to it."""
 
 from __future__ import annotations
 

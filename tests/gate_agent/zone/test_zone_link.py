@@ -1,4 +1,4 @@
-"""Two gates of a zone over a real broker with the access list of deploy/mosquitto."""
+"""Two gates of a zone over a real broker with the access list that the controller makes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pki(tmp_path: Path) -> DevicePki:
 def broker(tmp_path: Path, pki: DevicePki) -> Iterator[Broker]:
     if executable() is None:
         pytest.skip("mosquitto is not installed (apt install mosquitto)")
-    broker = Broker(tmp_path / "broker", pki)
+    broker = Broker(tmp_path / "broker", pki, site=SITE, gates=("gate-1", "gate-2", "gate-3"))
     broker.start()
     yield broker
     broker.stop()
