@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test test-all lint bench fuzz ble-vm fresh-check lock clean setup system
+.PHONY: help demo test test-all lint bench chaos fuzz ble-vm fresh-check lock clean setup system
 
 help: ## 이 도움말 / this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,10 @@ lint: $(VENV)/.project ## 형식, 타입, import 방향 / style, types, import d
 
 bench: setup $(VENV)/.peers ## 속도 측정 / speed figures, into bench/results.json
 	@$(BIN)/python -m bench $(ARGS)
+
+chaos: setup ## 무엇이든 망가뜨리고 기록을 셈 / break everything, then count every record (ARGS="--seed 7 --minutes 5")
+	@scripts/setup.sh --optional chaos
+	@$(BIN)/python -m testbed.chaos $(ARGS)
 
 fuzz: setup ## 파서 하나를 퍼징 / fuzz one parser (ARGS="--seconds 60 response"; without a name: the list)
 	@$(BIN)/python -m fuzz $(ARGS)

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     help_of = {
         "verify": "모든 기록의 사슬과 서명을 검사 / check the chain and the signatures of every record",
         "export": "기록을 표준 출력으로 / records to standard output",
-        "set-aside": "에이전트를 멈춘 뒤, 저널을 따로 두고 새로 시작 / agent stopped: set the journal aside, begin anew",
+        "set-aside": "에이전트를 멈춘 뒤, 저널을 따로 두고 새로 시작 / with the agent stopped: set it aside and begin a new one",
     }
     verify = verbs.add_parser("verify", help=help_of["verify"], description=help_of["verify"])
     verify.add_argument("file", type=Path, metavar="FILE", help="저널 / the journal")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that system packages are here. Usage: scripts/setup.sh [--optional] GROUP...
 # Groups: run (what the demo and the quick tests use), all (what `make test-all` adds), fresh (what `make fresh-check` adds),
+# chaos (what `make chaos` adds: disks and a network of its own, of use to root only),
 # vm (what `make ble-vm` adds; its kernel is fetched by scripts/ble-vm.sh and never installed).
 # Installs by apt as root or with sudo that asks no password; GWANMUN_NO_APT=1 forbids. --optional: a missing package is
 # reported, not fatal. Exit 0: all there (or optional); 2: missing, and the message says what to type.
@@ -44,6 +45,12 @@ for group in "$@"; do
         need gcc have_program gcc
         need libpcsclite-dev have_file /usr/include/PCSC/winscard.h
         need python3-dev have_file "$(python_header)"
+        ;;
+    chaos)
+        need e2fsprogs have_program mkfs.ext4
+        need mount have_program mount
+        need util-linux have_program fsfreeze
+        need iproute2 have_program ip
         ;;
     fresh) need debootstrap have_program debootstrap ;;
     vm)
