@@ -21,6 +21,9 @@ AT_ONCE = 32
 """Gates that are being waited for; the next one's turn comes when one of them has answered, or does not."""
 TURN_S = 60.0
 """The longest turn, however slowly a gate answers."""
+WIDER, WIDEST = 256, 65_536
+"""Records asked for at least once another hole has followed the one before, fourfold each time: a store may hold scattered
+records of what it has lost, and each hole by itself takes seconds. What is held already comes twice, and is known."""
 
 
 @dataclass(slots=True)
@@ -35,6 +38,10 @@ class _Hole:
     waiting_until: float = 0.0
     """Its answer is being waited for."""
     turn_ends: float = 0.0
+    width: int = 0
+    """Records to ask for at least."""
+    asked_to: int = 0
+    """The last record that was asked for."""
 
 
 class Replays:
@@ -71,6 +78,9 @@ class Replays:
             elif hole.first == standing.mark + 1:
                 hole.last, hole.by_state = last, standing.ahead is None
             else:  # it is being filled
+                if 0 < hole.asked_to <= standing.mark:  # all that was asked for has come, and another hole follows
+                    hole.width = min(max(hole.width * 4, WIDER), WIDEST)
+                    hole.asked_to = 0
                 hole.first, hole.last, hole.by_state = standing.mark + 1, last, standing.ahead is None
                 hole.due = now + WAIT_S
                 hole.backoff.reset()
@@ -96,5 +106,6 @@ class Replays:
             if hole.turn_ends <= now:
                 hole.turn_ends = now + TURN_S
             hole.due = hole.waiting_until = now + hole.backoff.next()
-            found.append((key[0], Replay(key[1], hole.first, hole.last)))
+            hole.asked_to = max(hole.last, hole.first + hole.width - 1)
+            found.append((key[0], Replay(key[1], hole.first, hole.asked_to)))
         return found

@@ -9,7 +9,7 @@ import pytest
 
 from controller import replays as replays_module
 from controller.batch import Key, Standing
-from controller.replays import AGAIN_BASE_S, AGAIN_CAP_S, AT_ONCE, TURN_S, WAIT_S, Replays
+from controller.replays import AGAIN_BASE_S, AGAIN_CAP_S, AT_ONCE, TURN_S, WAIT_S, WIDER, Replays
 from protocol.replay import Replay
 
 KEY = ("gate-1", "e1")
@@ -130,3 +130,28 @@ def test_gates_that_answer_slowly_do_not_keep_the_others_waiting_for_ever(
         turns += [gate for gate, _ in replays.due(now)]
         now += 1.0
     assert "gate-2" in turns
+
+
+def test_scattered_holes_are_asked_for_in_ever_wider_ranges(replays: Replays) -> None:
+    """A store restored from a backup that holds every hundredth of 30,000 lost records: each hole by itself would take hours."""
+    mark, now, rounds = 0, 0.0, 0
+    while mark < 30_000:
+        replays.note(held(mark, ahead=(mark // 100 + 1) * 100), {}, now)
+        asked = replays.due(now + WAIT_S)
+        now += WAIT_S
+        if asked:
+            rounds += 1
+            ((_, request),) = asked
+            assert request.first == mark + 1
+            mark = min(max(request.last // 100 * 100, request.last), 30_000)
+    assert rounds < 10
+
+
+def test_the_range_begins_narrow_again_with_the_next_loss(replays: Replays) -> None:
+    replays.note(held(2, ahead=6), {}, 0.0)
+    assert replays.due(WAIT_S) == [("gate-1", Replay("e1", 3, 5))]
+    replays.note(held(8, ahead=10), {}, WAIT_S)
+    assert replays.due(2 * WAIT_S) == [("gate-1", Replay("e1", 9, 9 + WIDER - 1))]
+    replays.note(held(20), {}, 3 * WAIT_S)
+    replays.note(held(20, ahead=23), {}, 4 * WAIT_S)
+    assert replays.due(5 * WAIT_S) == [("gate-1", Replay("e1", 21, 22))]

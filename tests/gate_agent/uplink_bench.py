@@ -223,7 +223,12 @@ class Bench:
 
 @asynccontextmanager
 async def uplink_bench(
-    outbox: Outbox, *, clock: FakeClock | None = None, in_flight: int = WINDOW, batches_in_flight: int = BATCHES
+    outbox: Outbox,
+    *,
+    clock: FakeClock | None = None,
+    in_flight: int = WINDOW,
+    batches_in_flight: int = BATCHES,
+    report: Callable[[Kind, dict[str, str]], None] = lambda _kind, _data: None,
 ) -> AsyncIterator[Bench]:
     timers = FakeTimers(clock or FakeClock())
     made: list[FakeBroker] = []
@@ -239,6 +244,10 @@ async def uplink_bench(
     async def pause(_seconds: float) -> None:
         await asyncio.Event().wait()
 
+    def reported(kind: Kind, data: dict[str, str]) -> None:
+        reports.append((kind, data))
+        report(kind, data)
+
     uplink = Uplink(
         connect,
         outbox,
@@ -253,7 +262,7 @@ async def uplink_bench(
         state=lambda epoch, seq: GateState(BOOT, epoch, seq, (LaneStatus("l", "in", LaneState.SECURED),)),
         health=health,
         health_s=30,
-        report=lambda kind, data: reports.append((kind, data)),
+        report=reported,
         sleep=pause,
     )
     if isinstance(outbox, MemoryOutbox):
