@@ -27,7 +27,9 @@ class JournalTail:
     def _read(self, after: int) -> Iterator[Event]:
         try:
             with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=1.0)) as database:
-                rows = database.execute("SELECT raw FROM records WHERE seq > ? ORDER BY seq", (after,)).fetchall()
+                rows = database.execute(
+                    "SELECT raw FROM records WHERE seq > ? AND raw IS NOT NULL ORDER BY seq", (after,)
+                ).fetchall()
         except sqlite3.OperationalError:
             return  # not made yet, or just being made
         for (raw,) in rows:

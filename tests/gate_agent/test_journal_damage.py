@@ -66,7 +66,7 @@ def page_of(path: Path, seq: int) -> int:
     with closing(sqlite3.connect(path)) as db:
         size = db.execute("PRAGMA page_size").fetchone()[0]
         raw = db.execute("SELECT raw FROM records WHERE seq = ?", (seq,)).fetchone()[0]
-    return path.read_bytes().index(raw[:64]) // size * size
+    return path.read_bytes().index(raw[:64]) // int(size) * int(size)
 
 
 def overwrite(path: Path, at: int, content: bytes) -> None:

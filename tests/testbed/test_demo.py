@@ -28,6 +28,10 @@ def fields_by_name() -> dict[str, set[str]]:
         names = re.findall(r"`([a-z.]+_?[a-z]*)`", cells[1]) if len(cells) == 6 else []
         if len(names) == 1 and names[0] in set(Kind):
             found[names[0]] = set(re.findall(r"`([a-z_]+)`", cells[3]))
+    every = re.search(r"^Every record has (.+) beside", EVENTS.read_text("utf-8"), re.MULTILINE)
+    assert every is not None
+    for fields in found.values():
+        fields |= set(re.findall(r"`([a-z]+)`", every[1]))
     denied = "access.denied"  # documented as "as `access.granted`, and ..."
     found[denied] |= found["access.granted"]
     return found
@@ -59,5 +63,6 @@ async def test_scripted_demo_ends_well(tmp_path: Path) -> None:
     documented = fields_by_name()
     for event in JournalTail(tmp_path / "gate" / "state" / "journal.db").read():
         assert set(event.data) <= documented[event.kind], event.raw
+        assert {"v", "boot", "mono", "clk"} <= set(event.data), event.raw
     for log in ("agent.log", "controller.log"):
         assert "Traceback" not in (tmp_path / log).read_text("utf-8"), log
