@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from controller import acl
 from controller.batch import What
 from policy.situation import ClockQuality
-from protocol import ack, beacon, events, fields, health, status, topics, zone
+from protocol import ack, beacon, events, fields, health, packing, replay, statement, status, topics, zone
 from protocol.ack import Ack
 from protocol.beacon import Beacon
 from protocol.events import Kind
@@ -106,6 +106,10 @@ def test_asyncapi_has_every_enumerated_word_and_limit(api: Any) -> None:
     assert schemas["time"]["properties"]["t"]["pattern"] == f"^{beacon.TIME.pattern}$"
     assert api["operations"]["receiveTime"]["bindings"]["mqtt"]["messageExpiryInterval"] == beacon.EXPIRY_S
     assert api["operations"]["sendHealth"]["bindings"]["mqtt"]["messageExpiryInterval"] == health.EXPIRY_S
+    assert schemas["batch"]["maxItems"] == packing.MAX_RECORDS
+    assert f"{packing.MAX_BYTES} bytes" in (CHECKOUT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8")
+    assert schemas["sealed"]["maxLength"] == statement.MAX_SEALED
+    assert api["operations"]["receiveReplay"]["bindings"]["mqtt"]["messageExpiryInterval"] == replay.EXPIRY_S
     assert schemas["zoneTag"]["minLength"] == schemas["zoneTag"]["maxLength"] == zone.SIZE
 
 
