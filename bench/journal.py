@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from bench.disk import directory
 from bench.records import data
 from bench.row import Row, quantile
@@ -55,7 +57,8 @@ def _bare(path: Path) -> Iterator[_Bare]:
 
 
 def _journal(path: Path) -> Journal:
-    return Journal(path, site="bench", gate="gate-1", clock=SystemClock(), random_bytes=os.urandom)
+    key = ec.generate_private_key(ec.SECP256R1())
+    return Journal(path, site="bench", gate="gate-1", clock=SystemClock(), random_bytes=os.urandom, sign=key)
 
 
 async def _one_at_a_time(place: Path, appends: int) -> tuple[list[float], list[float]]:

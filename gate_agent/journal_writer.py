@@ -19,7 +19,7 @@ from gate_agent.record import AckMismatchError, AlreadyUsedError, DamagedError, 
 from gate_agent.retention import Limits, Retention
 from gate_agent.store import TAIL, Stamp, Store
 from protocol.clock import Clock
-from protocol.events import Kind
+from protocol.events import MAX_RECORD_BYTES, Kind
 
 _log = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ class Writer:
     def _transaction(self, group: Sequence[Append]) -> list[tuple[Append, Record | Exception]]:
         """Write `group` in one commit, leaving out whoever gives up before it begins. Raises sqlite3.Error or OSError."""
         store = self._ready()
-        used = self._make_room(store)
+        used = self._make_room(store, MAX_RECORD_BYTES * len(group))
         while True:
             wanted = [request for request in group if not request.given_up]
             store.begin()
@@ -275,10 +275,10 @@ class Writer:
             store.checkpoint(self._clock.now())
             self._vouched_at = self._clock.monotonic()
 
-    def _make_room(self, store: Store) -> int:
-        """One step where the journal is near its size. Returns the bytes in use."""
-        before = self.full
-        used = self._retention.look(store, self._clock.now())
+    def _make_room(self, store: Store, size: int | None = None) -> int:
+        """One step where the journal is near its size, before `size` bytes are written. Returns the bytes in use."""
+        before, now = self.full, self._clock.now()
+        used = self._retention.look(store, now) if size is None else self._retention.before_commit(store, size, now)
         if self.full and not before:
             _log.error("the journal is full; entries are refused where the rules do not let them go on")
             # The numbers come when there is room; that something is left out is durable from the beginning.

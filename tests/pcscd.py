@@ -4,6 +4,7 @@ machine's nor another run's.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -11,7 +12,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,20 +89,23 @@ def free_ports() -> int:
     return port if port < 65_000 else port - 5_000
 
 
-def running(folder: Path) -> Iterator[Pcscd]:
-    """For a module's fixture: a started daemon that PC/SC calls of this process go to. Skips the test where a part is missing."""
+_shared: Pcscd | None = None
+"""libpcsclite remembers for the life of a process where its daemon is: one of them serves every module."""
+
+
+def running(folder: Path) -> Pcscd:
+    """For a module's fixture: a started daemon that PC/SC calls of this process go to, with its files in the first `folder` that
+    is given. Skips the test where a part is missing."""
+    global _shared  # noqa: PLW0603  see above
     absent = missing()
     if absent:
         # `make test-all` installs what is missing; in CI nothing may be.
         assert os.environ.get("CI") != "true", f"missing: {absent}"
         pytest.skip(f"missing: {absent}")
-    daemon = Pcscd(folder, free_ports())
-    before = os.environ.get("PCSCLITE_CSOCK_NAME")
-    os.environ["PCSCLITE_CSOCK_NAME"] = daemon.environment["PCSCLITE_CSOCK_NAME"]
-    daemon.start()
-    yield daemon
-    daemon.stop()
-    if before is None:
-        del os.environ["PCSCLITE_CSOCK_NAME"]
-    else:
-        os.environ["PCSCLITE_CSOCK_NAME"] = before
+    if _shared is None:
+        _shared = Pcscd(folder, free_ports())
+        os.environ["PCSCLITE_CSOCK_NAME"] = _shared.environment["PCSCLITE_CSOCK_NAME"]
+        atexit.register(_shared.stop)
+    if _shared.process is None:
+        _shared.start()
+    return _shared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -34,8 +34,8 @@ MAX_APDU = 60_000
 
 
 @pytest.fixture(scope="module")
-def pcscd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pcscd]:
-    yield from running(tmp_path_factory.mktemp("pcscd"))
+def pcscd(tmp_path_factory: pytest.TempPathFactory) -> Pcscd:
+    return running(tmp_path_factory.mktemp("pcscd"))
 
 
 class Lane:

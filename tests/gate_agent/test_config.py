@@ -6,6 +6,7 @@ import shutil
 import sys
 import tomllib
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,12 @@ from drivers.lane.wiring import (
 )
 from drivers.ports import Carrier, Direction, DriverError, LaneSignal
 from drivers.signal.light import GpioLight, Lamp, LightWiring, ModbusLight
-from gate_agent.config import Barrier, ConfigError, GateConfig, Lane, Limits, Times, load
+from gate_agent.config import Barrier, ConfigError, GateConfig, Lane, Limits, Times, load, place
 from gate_agent.hardware import open_device
 from gate_agent.installation import simulated_by
 from gate_agent.passage import Egress, LaneType, Settings
 from gate_agent.proximity import Threshold
+from gate_agent.retention import Limits as JournalLimits
 from protocol.clock import SystemClock
 
 BASE = """
@@ -183,6 +185,9 @@ MISTAKES = [
     ("[gate]", "[times]\nconsent_timeout_s = 0\n[gate]", "times.consent_timeout_s"),
     ("[gate]", "[times]\nlunch_s = 1\n[gate]", "times.lunch_s"),
     ("[gate]", "[limits]\nin_flight = 0\n[gate]", "limits.in_flight"),
+    ("[gate]", "[journal]\nkeep_days = 0\n[gate]", "journal.keep_days"),
+    ("[gate]", "[journal]\nmax_mb = 15\n[gate]", "journal.max_mb"),
+    ("[gate]", "[journal]\nkeep = 3\n[gate]", "journal.keep"),
     ("[gate]", '[request.elements]\nname = "name"\n[gate]', "request.elements"),
     ("[gate]", "[nonsense]\n[gate]", "nonsense"),
     ("[device.camera.hall]", "[device.laser.hall]\n[device.camera.hall]", "device.laser"),
@@ -316,6 +321,18 @@ def test_what_is_no_toml_is_one_error(folder: Path, text: str) -> None:
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigError):
         load(path, {})
+
+
+def test_the_journal_keeps_thirty_days_and_a_gibibyte_unless_told_otherwise(folder: Path) -> None:
+    assert load(written(folder, BASE), {}).journal == JournalLimits(timedelta(days=30), 1 << 30)
+    text = BASE.replace("[trust]", "[journal]\nkeep_days = 90\nmax_mb = 16\n[trust]", 1)
+    assert load(written(folder, text), {}).journal == JournalLimits(timedelta(days=90), 16 << 20)
+
+
+def test_whose_the_journal_is_can_be_read_where_the_keys_cannot(folder: Path) -> None:
+    text = BASE.replace('key = "gate.key"', 'key = "credential:mqtt.key"')
+    found = place(written(folder, text))
+    assert (found.id, found.site, found.state_dir) == ("gate-1", "seoul-1", folder / "state")
 
 
 def test_an_absent_file_is_one_error(tmp_path: Path) -> None:

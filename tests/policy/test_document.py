@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from policy import limits
 from policy.document import Policy, PolicyError, load, parse
-from policy.model import Direction, Needs
+from policy.model import Direction, JournalFull, Needs
 from policy.problems import Problems
 from tests.policy.conftest import BASE
 
@@ -37,6 +37,12 @@ def test_a_zone_with_nothing_said_asks_for_nothing_more(policy: Policy) -> None:
     hall = policy.zones["hall"]
     assert (hall.factors, hall.two_person_s, hall.escort, hall.occupancy_limit) == (1, None, None, None)
     assert hall.carriers == {"ble", "nfc", "qr"}
+    assert hall.journal_full is JournalFull.REFUSE
+
+
+def test_a_zone_may_let_entries_go_on_while_the_journal_is_full(read: Read) -> None:
+    text = BASE.replace("clock_grace_min = 30", 'clock_grace_min = 30\njournal_full = "continue_with_gap"')
+    assert read(text).zones["vault"].journal_full is JournalFull.CONTINUE_WITH_GAP
 
 
 def test_a_point_asks_for_what_its_own_rules_look_at_and_nothing_else(policy: Policy) -> None:
@@ -118,6 +124,7 @@ MISTAKES = [
     ("occupancy_limit = 5", "occupancy_limit = 1", "zones.vault.two_person"),
     ('visit_card_types = ["visitor"]', 'visit_card_types = ["tourist"]', "zones.vault.visit_card_types"),
     ("clock_grace_min = 30", "clock_grace_min = -1", "zones.vault.clock_grace_min"),
+    ("clock_grace_min = 30", 'journal_full = "open"', "zones.vault.journal_full"),
     ('mode = "hard"', 'mode = "strict"', "zones.vault.antipassback.mode"),
     ('mode = "hard"', "", "zones.vault.antipassback.mode"),
     ('mode = "hard"', 'mode = "none"', "zones.vault.antipassback.cut_off"),

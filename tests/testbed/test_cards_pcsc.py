@@ -45,8 +45,8 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
-def pcscd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pcscd]:
-    yield from running(tmp_path_factory.mktemp("pcscd"))
+def pcscd(tmp_path_factory: pytest.TempPathFactory) -> Pcscd:
+    return running(tmp_path_factory.mktemp("pcscd"))
 
 
 @pytest.fixture(scope="module")
