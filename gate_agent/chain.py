@@ -263,13 +263,25 @@ class _Check:
             if found is None or found.first > seq or found.last > last:
                 self._add(What.UNEXPLAINED, seq, last)
                 return
+            self._tied(found.first)
             row = self._db.execute("SELECT hash FROM records WHERE seq = ?", (found.last,)).fetchone()
             if row is None or row[0] != found.hash:
                 self._add(What.CHANGED, found.last, detail="its hash is not the one that the gate has signed")
             seq = found.last + 1
 
+    def _tied(self, first: int) -> None:
+        """The record before those given up is the one that the first of them continued."""
+        row = self._db.execute("SELECT hash FROM records WHERE seq = ?", (first - 1,)).fetchone()
+        for event, _ in self._statements(first, Purpose.GAP):
+            before = event.data.get("before")
+            if row is not None and before is not None and row[0] != before:
+                self._add(What.CHANGED, first - 1)
+
     def _stated(self, seq: int, purpose: Purpose) -> Statement | None:
         """What explains that record `seq` is gone."""
+        return next((found for _, found in self._statements(seq, purpose)), None)
+
+    def _statements(self, seq: int, purpose: Purpose) -> Iterator[tuple[Event, Statement]]:
         rows = self._db.execute(
             "SELECT r.raw FROM explained e JOIN records r ON r.seq = e.seq WHERE e.first <= ? AND e.last >= ?",
             (seq, seq),
@@ -278,7 +290,6 @@ class _Check:
             try:
                 event = events.parse(raw)
                 if event.kind in _PURPOSES and _PURPOSES[Kind(event.kind)] is purpose:
-                    return self._read(event, purpose)
+                    yield event, self._read(event, purpose)
             except (events.EventError, StatementError, TypeError):
                 continue
-        return None

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gate_agent.gaps import FULL, Gaps
 from gate_agent.journal_requests import Append, Call, JournalFullError, RecordUnavailableError
 from gate_agent.journal_writer import Place, Writer
-from gate_agent.record import AckMismatchError, AlreadyUsedError, Entry, Record
+from gate_agent.record import AckMismatchError, AlreadyUsedError, Entry, Record, SalvageMismatchError
 from gate_agent.retention import Limits
 from gate_agent.store import Stamp, Store, stamped
 from protocol.ack import Ack
@@ -193,9 +193,25 @@ class Journal:
         """Forget outbox rows up to `ack`, of this epoch or of one that was salvaged; the own hash is compared first. False:
         nothing new.
 
-        Raises AckMismatchError (alarm; nothing was forgotten) or RecordUnavailableError.
+        Where the controller holds other records of an earlier epoch than those salvaged, these cannot be delivered and must not
+        stop what follows: they are let go, a `log.gap` says so, and the file set aside still has them. Raises AckMismatchError
+        (alarm; nothing was forgotten) or RecordUnavailableError.
         """
-        return await self._call(lambda store: store.outbox.acknowledge(ack.epoch, ack.seq, ack.hash))
+        now = self._clock.now()
+
+        def acknowledge(store: Store) -> bool:
+            try:
+                return store.outbox.acknowledge(ack.epoch, ack.seq, ack.hash)
+            except SalvageMismatchError as error:
+                _log.error("the controller holds other records than were salvaged: %s", error)
+            store.begin()
+            first, last, count = store.outbox.let_go(ack.epoch, ack.seq)
+            data = {"why": "ack_mismatch", "epoch": ack.epoch, "from": first, "to": last, "dropped": count}
+            store.own(Kind.LOG_GAP, data, now)
+            store.commit()
+            return True
+
+        return await self._call(acknowledge)
 
     async def requeue(self, epoch: str, first: int, last: int, limit: int) -> int:
         """The controller asks again for `first` to `last`: what is held of them waits again, at most `limit` records, and what

@@ -6,7 +6,7 @@ import sqlite3
 from datetime import datetime
 
 from gate_agent.journal_schema import ACK_SLOT_S, number
-from gate_agent.record import AckMismatchError, Record
+from gate_agent.record import AckMismatchError, Record, SalvageMismatchError
 
 
 class Outbox:
@@ -54,7 +54,8 @@ class Outbox:
         """Take record `seq` and all before it from the outbox; records of this epoch stay. False: nothing new.
 
         An acknowledgement of an epoch that has nothing waiting is an old retained one and changes nothing. Raises
-        AckMismatchError where the controller holds another record under this number, or one that was never written here.
+        AckMismatchError where the controller holds another record under this number, or one that was never written here, and
+        SalvageMismatchError where it does so of an earlier epoch.
         """
         if epoch != self._epoch:
             return self._acknowledge_salvaged(epoch, seq, hash_)
@@ -78,9 +79,19 @@ class Outbox:
     def _acknowledge_salvaged(self, epoch: str, seq: int, hash_: str) -> bool:
         row = self._db.execute("SELECT hash FROM salvaged WHERE epoch = ? AND seq = ?", (epoch, seq)).fetchone()
         if row is not None and row[0] != hash_:
-            raise AckMismatchError(f"record {seq} of {epoch}")
+            raise SalvageMismatchError(f"record {seq} of {epoch}")
         gone = self._db.execute("DELETE FROM salvaged WHERE epoch = ? AND seq <= ?", (epoch, seq)).rowcount
         return bool(gone)
+
+    def let_go(self, epoch: str, seq: int) -> tuple[int, int, int]:
+        """Within a transaction: what was salvaged of `epoch` up to `seq` waits no longer. Returns its first and last, and how
+        many they were."""
+        place = (epoch, seq)
+        found = self._db.execute(
+            "SELECT min(seq), max(seq), count(*) FROM salvaged WHERE epoch = ? AND seq <= ?", place
+        ).fetchone()
+        self._db.execute("DELETE FROM salvaged WHERE epoch = ? AND seq <= ?", place)
+        return int(found[0]), int(found[1]), int(found[2])
 
     def requeue(self, epoch: str, first: int, last: int, limit: int) -> int:
         """Let what is held of `first` to `last` wait again, at most `limit` records, and what explains the absence of the

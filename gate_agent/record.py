@@ -22,6 +22,10 @@ class AckMismatchError(Exception):
     """The controller acknowledges a record that this journal does not have: edited, cut off or another gate's."""
 
 
+class SalvageMismatchError(Exception):
+    """Of a file that was set aside, the controller holds another record than the one salvaged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     epoch: str

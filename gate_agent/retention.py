@@ -145,13 +145,16 @@ class Retention:
                 worthwhile = [run for run in worthwhile if run is not runs[-1]]
         if not worthwhile:
             return True
+        raws = {seq: raw for seq, raw, _digest in rows}
         store.begin()
         for run in worthwhile:
             # Rows that only shrink would leave their pages half empty; rows that go give the pages back.
             store.db.execute("DELETE FROM records WHERE seq BETWEEN ? AND ?", (run.first, run.last))
             store.db.executemany("INSERT INTO records VALUES (?, NULL, ?)", enumerate(run.hashes, run.first))
             store.db.execute("DELETE FROM outbox WHERE seq BETWEEN ? AND ?", (run.first, run.last))
-            record = store.state(Purpose.GAP, run.first, run.last, run.hashes[-1], now, why="size")
+            # What stands before the run would else be tied to nothing that stays.
+            before = events.parse(raws[run.first]).prevhash
+            record = store.state(Purpose.GAP, run.first, run.last, run.hashes[-1], now, before=before, why="size")
             store.explain(record, run.first, run.last)
         store.commit()
         return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ class Store:
         try:
             self._open(random_bytes, tail, lost)
         except sqlite3.OperationalError:
-            self._db.close()
+            writeahead.keep(path, self._db)  # the file may say already that it is in use
             raise
         except sqlite3.DatabaseError as error:
             # Not an OperationalError: "file is not a database" or "disk image is malformed".
@@ -101,10 +100,14 @@ class Store:
             writeahead.begin(self._db)
 
     def close(self) -> None:
-        """Never raises. The write-ahead log goes with it, unless somebody else reads the file."""
-        with suppress(sqlite3.Error):  # of a disk that takes nothing more: the next start sees it
+        """Never raises. The write-ahead log goes with it, unless somebody else reads the file, or a disk that takes nothing more
+        leaves the file saying that it is in use."""
+        try:
             writeahead.end(self._db)
-        self._db.close()
+        except sqlite3.Error:
+            writeahead.keep(self.path, self._db)
+        else:
+            self._db.close()
 
     @property
     def db(self) -> sqlite3.Connection:

@@ -8,6 +8,7 @@ acknowledgement shows that (docs/journal.md).
 from __future__ import annotations
 
 import sqlite3
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 IN_USE = "in_use"
@@ -50,11 +51,28 @@ def begin(db: sqlite3.Connection) -> None:
 
 
 def end(db: sqlite3.Connection) -> None:
-    if not db.in_transaction:
-        db.execute("DELETE FROM meta WHERE key = ?", (IN_USE,))
+    """Raises sqlite3.Error, also within a transaction that could not be rolled back."""
+    if db.in_transaction:
+        raise sqlite3.OperationalError("within a transaction")
+    db.execute("DELETE FROM meta WHERE key = ?", (IN_USE,))
+
+
+def keep(path: Path, db: sqlite3.Connection) -> None:
+    """Close `db` and leave its log where it is: only a writer that is the last to close takes it in and removes it."""
+    with ExitStack() as left:
+        with suppress(sqlite3.Error):
+            reader = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+            left.callback(reader.close)
+            reader.execute("SELECT count(*) FROM meta").fetchone()
+        db.close()
 
 
 def truncate(db: sqlite3.Connection) -> None:
-    """Give the log's bytes back, with what was in them; what comes next makes a new header."""
+    """Give the log's bytes back, with what was in them.
+
+    The log is blank until something is written: meanwhile the file does not say that it is in use, or whoever is killed just
+    then would find it damaged.
+    """
+    end(db)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (IN_USE,))
+    begin(db)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gate_agent import chain, salvage
-from gate_agent.journal import AckMismatchError, AlreadyUsedError, RecordUnavailableError
+from gate_agent import chain, salvage, writeahead
+from gate_agent.journal import AlreadyUsedError, RecordUnavailableError
 from gate_agent.journal_cli import main
 from gate_agent.record import DamagedError, Entry, Record
 from gate_agent.store import Store
@@ -205,6 +205,44 @@ async def test_a_removed_mark_leaves_no_blank_log_behind(path: Path) -> None:
     assert Kind.LOG_GAP not in kinds(copy)
 
 
+def test_a_kill_while_the_log_is_blank_is_no_damage(
+    path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_at(path)
+    left: list[Path] = []
+    begin = writeahead.begin
+
+    def killed(db: sqlite3.Connection) -> None:
+        left.append(crashed(path, path.parent / "left"))
+        begin(db)
+
+    monkeypatch.setattr(writeahead, "begin", killed)
+    writeahead.truncate(store.db)
+    monkeypatch.undo()
+    store.close()
+    assert writeahead.size(left[0]) == 0
+    again = store_at(left[0])
+    assert (again.epoch, again.seq) == (store.epoch, len(records))
+    again.close()
+
+
+def test_a_disk_that_fails_at_the_end_keeps_the_log_that_the_next_start_looks_for(
+    path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_at(path)
+
+    def fails(_db: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(writeahead, "end", fails)
+    store.close()
+    monkeypatch.undo()
+    assert writeahead.size(path)
+    again = store_at(path)
+    assert (again.epoch, again.seq) == (store.epoch, len(records))
+    again.close()
+
+
 async def test_salvaged_records_leave_on_the_acknowledgement_of_their_own_epoch(
     path: Path, records: list[Record]
 ) -> None:
@@ -212,8 +250,6 @@ async def test_salvaged_records_leave_on_the_acknowledgement_of_their_own_epoch(
     async with journal_at(path) as journal:
         await journal.append(Kind.GATE_BOOT, {})
         waiting = await journal.waiting()
-        with pytest.raises(AckMismatchError):
-            await journal.acknowledge(Ack(records[0].epoch, 50, "0" * 64))
         assert await journal.acknowledge(Ack(records[0].epoch, 50, records[49].hash))
         assert await journal.waiting() == waiting - 10
         assert (await journal.unsent(0, 1))[0] == records[50]
@@ -222,6 +258,22 @@ async def test_salvaged_records_leave_on_the_acknowledgement_of_their_own_epoch(
         assert await journal.acknowledge(Ack(records[0].epoch, 70, records[69].hash))
         assert [record.seq for record in await journal.unsent(0, 10)] == [1, 2]
         assert not await journal.acknowledge(Ack(records[0].epoch, 70, records[69].hash))
+
+
+async def test_salvaged_records_that_the_controller_contradicts_are_let_go_and_told(
+    path: Path, records: list[Record]
+) -> None:
+    """Or an operator who sets a contradicted journal aside would be where he was."""
+    assert main(["set-aside", "--config", str(gate_toml(path.parent))]) == 0
+    async with journal_at(path) as journal:
+        waiting = await journal.waiting()
+        assert await journal.acknowledge(Ack(records[0].epoch, 50, "0" * 64))
+        assert (await journal.unsent(0, 1))[0] == records[50]
+        assert await journal.waiting() == waiting - 10 + 1
+        assert not await journal.acknowledge(Ack(records[0].epoch, 50, "0" * 64))
+    gap = [event.data for event in held(path) if event.kind is Kind.LOG_GAP][-1]
+    assert (gap["why"], gap["epoch"]) == ("ack_mismatch", records[0].epoch)
+    assert (gap["from"], gap["to"], gap["dropped"]) == (41, 50, 10)
 
 
 async def test_salvaged_records_survive_a_second_damage(path: Path, records: list[Record]) -> None:

@@ -130,6 +130,15 @@ def test_the_last_two_records_can_only_be_named_together(path: Path) -> None:
     assert problems(path) == [(What.LINK, COUNT - 1, COUNT)]
 
 
+def test_the_record_before_those_given_up_is_held_to_what_the_first_of_them_said(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path)) as db:
+        raw = db.execute("SELECT raw FROM records WHERE seq = 10").fetchone()[0].replace(b"lane-", b"gate-")
+    change(path, ("UPDATE records SET raw = ?, hash = ? WHERE seq = 10", (raw, events.record_hash(raw))))
+    assert problems(path) == [(What.CHANGED, 10, 10)]
+
+
 def test_missing_records_are_named(path: Path) -> None:
     change(path, ("DELETE FROM records WHERE seq IN (5, 6, 9)", ()))
     assert problems(path) == [(What.MISSING, 5, 6), (What.MISSING, 9, 9)]
