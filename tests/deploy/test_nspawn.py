@@ -20,7 +20,7 @@ from testbed.authority import Authority, write_private
 from testbed.pki import DevicePki
 from tests.deploy.machine import Machine, booted
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nspawn")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("machine")]
 
 HERE = Path(__file__).parent
 KEYS = ("gate/reader.key", "gate/mqtt.key", "controller/mqtt.key", "controller/records.key", "broker/broker.key")

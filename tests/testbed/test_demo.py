@@ -37,6 +37,7 @@ def fields_by_name() -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.xdist_group("machine")  # not beside a test that wears the disk out
 @pytest.mark.skipif(broker.executable() is None, reason="mosquitto is not installed (apt install mosquitto)")
 async def test_scripted_demo_ends_well(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
