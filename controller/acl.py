@@ -16,8 +16,10 @@ from controller.config import CLIENT_ID
 from controller.enrolled import RESERVED, EnrolError, Enrolled
 from protocol import topics
 
-GATE_WRITES = (topics.event, topics.alarm, topics.state, topics.online, topics.health)
-GATE_READS = (topics.ack, topics.replay)
+GATE_WRITES = (topics.event, topics.alarm, topics.state, topics.online, topics.health, topics.result)
+GATE_READS = (topics.ack, topics.replay, topics.command)
+ALL_READ = (topics.time, topics.emergency)
+"""What the controller writes once for all gates."""
 POLL_S = 2.0
 """Seconds between two looks at the directory of gates: a revocation reaches the broker within this and its reload."""
 HEADER = """\
@@ -47,7 +49,7 @@ def _controller(site: str) -> str:
         f"user {CLIENT_ID}",
         *(f"topic read {leaf(site, every)}" for leaf in GATE_WRITES),
         *(f"topic write {leaf(site, every)}" for leaf in GATE_READS),
-        f"topic write {topics.time(site)}",
+        *(f"topic write {leaf(site)}" for leaf in ALL_READ),
     ]
     return "\n" + "\n".join(lines) + "\n"
 
@@ -57,7 +59,7 @@ def _gate(site: str, gate: str) -> str:
         f"user {gate}",
         *(f"topic write {leaf(site, gate)}" for leaf in GATE_WRITES),
         *(f"topic read {leaf(site, gate)}" for leaf in GATE_READS),
-        f"topic read {topics.time(site)}",
+        *(f"topic read {leaf(site)}" for leaf in ALL_READ),
         # Gates of a zone tell each other who is inside, sealed under a key that neither broker nor controller has.
         f"topic write {topics.zone_tag(site, gate, '+')}",
         f"topic read {topics.zone_tag(site, '+', '+')}",

@@ -14,7 +14,7 @@ from protocol import toml, topics
 from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
 
-__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Place", "Web", "load", "load_place"]
+__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Place", "Web", "load", "load_api", "load_place"]
 
 CLIENT_ID = "controller"
 """Common name of the controller's certificate; the broker's access list and its client id go by it (controller.acl)."""
@@ -59,6 +59,11 @@ class Place:
         """The broker's, made from them (controller.acl)."""
         return self.state_dir / "broker" / "acl"
 
+    @property
+    def api_token(self) -> Path:
+        """The token of who may order something through the API, made at start."""
+        return self.state_dir / "api-token"
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerConfig:
@@ -70,6 +75,10 @@ class ControllerConfig:
     ingest: Ingest
     records_key: Path
     """Private key (PEM) that signs acknowledgements and replay requests."""
+    commands_key: Path | None = None
+    """Private key (PEM) that signs orders to gates; None: this controller gives none."""
+    emergency_key: Path | None = None
+    """Private key (PEM) that signs the emergency state; None: this controller issues none."""
 
     @property
     def site(self) -> str:
@@ -90,6 +99,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
     records = root.table("records")
     records_key = records.file_path("key")
     records.done()
+    commands = root.optional_table("commands")
+    commands_key, emergency_key = (
+        commands.file_path(name) if commands.has(name) else None for name in ("key", "emergency_key")
+    )
+    commands.done()
     limits = root.optional_table("ingest")
     ingest = Ingest(
         batch=limits.whole("batch", 1, 10_000, 500),
@@ -97,12 +111,18 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
     )
     limits.done()
     root.done()
-    return ControllerConfig(path, place, time_zone, mqtt, web, ingest, records_key)
+    return ControllerConfig(path, place, time_zone, mqtt, web, ingest, records_key, commands_key, emergency_key)
 
 
 def load_place(path: Path) -> Place:
     """Site and places alone: no key of the controller has to be there, or readable. Raises ConfigError."""
     return _place(Table(path, toml.read(path), "", {}))
+
+
+def load_api(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Web, Path]:
+    """Address of the API and its token's file, for who orders something through it. Raises ConfigError."""
+    root = Table(path, toml.read(path), "", environ)
+    return _web(root.optional_table("web")), _place(root).api_token
 
 
 def _place(root: Table) -> Place:

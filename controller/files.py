@@ -1,4 +1,4 @@
-"""Public files that other processes read while they are replaced: whole and old, or whole and new."""
+"""Files that other processes read while they are replaced: whole and old, or whole and new."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def make_directory(path: Path) -> None:
         path.chmod(DIRECTORY_MODE)
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
     """Write beside it, fsync, rename, fsync the directory: a crash leaves the old file or the new one. Raises OSError."""
     make_directory(path.parent)
     descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, FILE_MODE)
+            os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             os.fsync(descriptor)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sqlite3
 import sys
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -23,7 +26,10 @@ from controller import web
 from controller.acl import AclFile
 from controller.batch import Stored
 from controller.beacon import Beacons
+from controller.commands import Commands
+from controller.commands_api import CommandsApi, make_token
 from controller.config import ConfigError, ControllerConfig, load
+from controller.emergency import EmergencyState
 from controller.enrolled import Enrolled
 from controller.ingest import Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
@@ -38,6 +44,8 @@ from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
 STUCK_S = 15.0
 """A commit under way for this long stops feeding the watchdog."""
 LINK_STOP_S = 2.0
+RESULT = "/res"
+"""How topics end on which gates answer (protocol.topics.result)."""
 GC_ALLOCATIONS = 50_000
 """New containers between two looks for cycles. A batch of parsed records makes tens of thousands, none in a cycle; with Python's
 own 700 the collector takes a sixth of the time."""
@@ -61,12 +69,14 @@ class Controller:
         self._sock: socket.socket | None = None
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._states: set[asyncio.Task[None]] = set()
+        self._states: set[asyncio.Task[Any]] = set()
         self.live = Live(self._clock, config.time_zone)
         self.link = MqttLink(
             config.mqtt, clock=self._clock, random=self._random, on_message=self._receive, on_state=self._on_state
         )
         self.ingest: Ingest | None = None
+        self.commands: Commands | None = None
+        self.emergency: EmergencyState | None = None
         self._server: web.Server | None = None
         self.url = ""
         """Address of the live page, known after `start`."""
@@ -90,7 +100,7 @@ class Controller:
             thread=self._thread,
             link=self.link,
             site=config.site,
-            key=self._records_key(),
+            key=_private_key(config.records_key, "records.key"),
             settings=config.ingest,
             clock=self._clock,
             random=self._random,
@@ -100,6 +110,7 @@ class Controller:
         )
         for leaf in LEAVES:
             await self.link.subscribe(f"{topics.ROOT}/{config.site}/+/{leaf}", qos=0 if leaf == "health" else 1)
+        api = await self._orders(store)
         self.ingest.start()
         try:
             self.link.start()
@@ -110,7 +121,9 @@ class Controller:
         async def events_after(after: int, limit: int) -> list[Stored]:
             return await self._thread.call(partial(store.events, after, limit))
 
-        site = web.Web(live=self.live, pages=pages, condition=self.condition, events_after=events_after)
+        site = web.Web(
+            live=self.live, pages=pages, condition=self.condition, events_after=events_after, more=api.routes()
+        )
         self._server = web.server(site.app)
         host, port = sock.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -121,23 +134,41 @@ class Controller:
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             asyncio.create_task(self.access_list.run(), name="access list"),
             *self.ingest.tasks,
+            *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
         _log.info("site %s, page at %s", config.site, self.url)
 
-    def _records_key(self) -> ec.EllipticCurvePrivateKey:
-        """Raises StartError."""
-        path = self.config.records_key
-        try:
-            key = load_pem_private_key(path.read_bytes(), None)
-        except (OSError, ValueError, TypeError) as error:
-            raise StartError(
-                f"기록에 서명할 키를 쓸 수 없습니다: {path}\nrecords.key {path}: a PEM private key is expected"
-            ) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise StartError(
-                f"타원곡선 개인키여야 합니다: {path}\nrecords.key {path}: an elliptic-curve key is expected"
+    async def _orders(self, store: Store) -> CommandsApi:
+        """Who gives orders to gates, where this controller has a key for them. Raises StartError."""
+        config = self.config
+        if config.commands_key is not None:
+            self.commands = Commands(
+                self.link,
+                store.orders,
+                self._thread,
+                site=config.site,
+                key=_private_key(config.commands_key, "commands.key"),
+                clock=self._clock,
+                random_bytes=os.urandom,
             )
-        return key
+            await self.link.subscribe(topics.result(config.site, "+"))
+        if config.emergency_key is not None:
+            self.emergency = EmergencyState(
+                self.link,
+                store.orders,
+                self._thread,
+                site=config.site,
+                key=_private_key(config.emergency_key, "commands.emergency_key"),
+                clock=self._clock,
+                random_bytes=os.urandom,
+            )
+        try:
+            token = await asyncio.to_thread(make_token, config.place.api_token)
+        except OSError as error:
+            raise StartError(
+                f"API 토큰을 만들 수 없습니다: {config.place.api_token}\n{config.place.api_token}: {error.strerror}"
+            ) from error
+        return CommandsApi(self.commands, self.emergency, token)
 
     async def wait(self) -> None:
         """Returns never; raises what ended one of the parts."""
@@ -173,6 +204,10 @@ class Controller:
         return Condition(self.link.connected, self.ingest is not None and self.ingest.store_ok)
 
     def _receive(self, message: Message) -> None:
+        if self.commands is not None and message.topic.endswith(RESULT):
+            self.commands.receive(message)
+            self.link.ack(message)
+            return
         if self.ingest is not None:
             self.ingest.receive(message)
 
@@ -182,9 +217,14 @@ class Controller:
             "브로커에 연결됨 / connected" if state.connected else f"브로커 없음 / no broker: {state.reason}"
         )
         if state.connected and self.ingest is not None:
-            task = asyncio.create_task(self.ingest.acknowledge_all())
-            self._states.add(task)
-            task.add_done_callback(self._states.discard)
+            self._follow(self.ingest.acknowledge_all())
+        if state.connected and self.emergency is not None:
+            self._follow(self.emergency.issue())  # the broker may have lost the retained one
+
+    def _follow(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(work)
+        self._states.add(task)
+        task.add_done_callback(self._states.discard)
 
     async def _watch(self) -> None:
         """Feed systemd's watchdog while the loop turns and the store answers."""
@@ -194,6 +234,17 @@ class Controller:
             busy = self.ingest.busy_since if self.ingest is not None else None
             if busy is None or self._clock.monotonic() - busy < STUCK_S:
                 sdnotify.alive()
+
+
+def _private_key(path: Path, name: str) -> ec.EllipticCurvePrivateKey:
+    """Raises StartError; `name` is the configuration's."""
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise StartError(f"서명할 키를 쓸 수 없습니다: {path}\n{name} {path}: a PEM private key is expected") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise StartError(f"타원곡선 개인키여야 합니다: {path}\n{name} {path}: an elliptic-curve key is expected")
+    return key
 
 
 def run(config_path: Path) -> int:

@@ -116,6 +116,30 @@ STEPS: tuple[str, ...] = (
     DROP TABLE alarms;
     ALTER TABLE raised RENAME TO alarms;
     """,
+    # 3: orders to gates with who gave them and how they ended, and the emergency state in force.
+    """
+    CREATE TABLE orders (
+        id TEXT PRIMARY KEY,
+        time TEXT NOT NULL,
+        gate TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        verb TEXT NOT NULL,
+        args TEXT NOT NULL,
+        operator TEXT NOT NULL,
+        role TEXT NOT NULL,
+        second TEXT,
+        second_role TEXT,
+        outcome TEXT,
+        answer TEXT,
+        answered TEXT
+    ) WITHOUT ROWID;
+    CREATE INDEX orders_time ON orders (time);
+    CREATE TABLE emergency (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        sequence INTEGER NOT NULL,
+        levels TEXT NOT NULL
+    );
+    """,
 )
 
 

@@ -17,6 +17,7 @@ from sqlite_utils import Database
 
 from controller.batch import NOT_ENROLLED, Alarm, Batch, Committed, Key, Poison, Record, Remark, Standing, Stored, What
 from controller.chain import Chains
+from controller.orders import Orders
 from controller.presence import Verdict, counter, judge
 from controller.reading import Reading
 from controller.schema import migrate
@@ -72,6 +73,7 @@ class Store(Reading):
             self._pending: list[tuple[object, ...]] = []
             """Rows of the batch under way that are not in the table yet."""
             self._chains = Chains(connection, self._flush)
+            self.orders = Orders(self._db)
             self._arrival: int = connection.execute("SELECT coalesce(max(arrival), 0) FROM events").fetchone()[0]
             self._raised = set(connection.execute("SELECT gate, epoch, seq, what, why FROM alarms").fetchall())
             self._gates = {

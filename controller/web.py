@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -87,8 +87,9 @@ class Web:
         pages: Pages,
         condition: Callable[[], Condition],
         events_after: Callable[[int, int], Awaitable[list[Stored]]],
+        more: Sequence[Route] = (),
     ) -> None:
-        """`events_after(arrival, limit)` reads the store in its own thread."""
+        """`events_after(arrival, limit)` reads the store in its own thread. `more`: what others answer."""
         self._live, self._pages, self._condition, self._events_after = live, pages, condition, events_after
         self.app: ASGIApp = Guard(
             Starlette(
@@ -98,6 +99,7 @@ class Web:
                     Route("/api/events", self.api_events),
                     Route("/api/gates", self.api_gates),
                     Route("/healthz", self.healthz),
+                    *more,
                     Mount("/static", StaticFiles(directory=STATIC)),
                 ]
             )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from fuzz import cards
+from fuzz import cards, commands
 from fuzz.world import ASKED, AUDIENCE, NOW, world
 from mdoc import apdu, ble, cbor, cose, crl, identifierlist, inspect, issuerlist, mso, qrpass, statuslist, vical
 from mdoc.certificates import (
@@ -276,12 +276,19 @@ TARGETS: Mapping[str, Target] = {
     "pkoc": Target(cards.pkoc_answer, ("pkoc",)),
     "key_list": Target(cards.key_list, ("key_list",)),
     "key_list_payload": Target(cards.key_list_payload, ("key_list_payload",)),
+    "command": Target(commands.message, ("command_order", "command_challenge")),
+    "command_payload": Target(commands.payload, ("command_payload",)),
+    "command_answer": Target(commands.answer, ("command_answer", "command_given")),
+    "emergency": Target(commands.state, ("emergency",)),
+    "emergency_payload": Target(commands.state_payload, ("emergency_payload",)),
+    "command_keys": Target(commands.keys, ("command_keys",)),
+    "command_keys_payload": Target(commands.keys_payload, ("command_keys_payload",)),
 }
 
 
 def seeds(name: str) -> list[bytes]:
     """Genuine inputs of a target."""
-    messages = {**world().messages, **cards.made().messages}
+    messages = {**world().messages, **cards.made().messages, **commands.made().messages}
     select = messages["handover_select"]
 
     def framed(*answers: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """The gate agent: hardware to rest, journal, trust, lanes, uplink, in this order; and back on SIGTERM.
 
-`run` is what `gwanmun agent --config FILE` calls. Exit status: 0 after a clean stop, 2 for a configuration mistake.
+`run` is what `gwanmun agent --config FILE` calls. Exit status: 0 after a clean stop, 2 for a configuration mistake, 75 after a
+clean stop by an order to start again.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ from gate_agent import health, installation, log
 from gate_agent.barrier import Barrier
 from gate_agent.cards import reader_id
 from gate_agent.clockwatch import ClockWatch
+from gate_agent.command_refusals import CommandRefusals
+from gate_agent.commands import Commands, Site
 from gate_agent.config import ConfigError, Expected, GateConfig
 from gate_agent.control import SOCKET, Control
 from gate_agent.devices import BACKOFF_BASE_S, BACKOFF_CAP_S, Supervised
+from gate_agent.emergencies import Emergencies
 from gate_agent.guard import Guard
 from gate_agent.hardware import open_device
 from gate_agent.journal import FILE as JOURNAL_FILE
@@ -38,6 +42,7 @@ from gate_agent.modes import DAMAGED_ORDERS, KeptModes
 from gate_agent.passage import Effect, Orders
 from gate_agent.policy_file import Kept
 from gate_agent.proximity import Proximity
+from gate_agent.remote import Remote
 from gate_agent.services import Services
 from gate_agent.timekeeping import boottime
 from gate_agent.trust import TrustCache
@@ -57,6 +62,8 @@ from protocol.status import GateState, LaneState, LaneStatus
 _log = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
+EXIT_RESTART = 75
+"""EX_TEMPFAIL: to be started again (deploy/systemd/gwanmun-agent.service)."""
 MODES_FILE, ZONES_FILE, KEPT_RULES = "modes.db", "zones.db", "rules.kept"
 MAX_WHY = 200
 """Characters of a reason in an event."""
@@ -90,11 +97,11 @@ async def _serve(config: GateConfig) -> int:
     try:
         await agent.start()
         agent.reload_on(reload)
-        await stop.wait()
-        why = "asked"
+        await race(stop.wait(), agent.restart.wait())
+        why = "asked" if stop.is_set() else "restart"
     finally:
         await agent.stop(why)
-    return 0
+    return 0 if stop.is_set() else EXIT_RESTART
 
 
 class Agent:
@@ -106,6 +113,8 @@ class Agent:
         # Only spreads retries in time; keys and ids come from the system's source.
         self._random = random.Random()  # noqa: S311  back-off jitter, no secret
         self.boot = f"0-{os.urandom(8).hex()}"
+        self.restart = asyncio.Event()
+        """Set by an order to start again: whoever runs the agent stops it."""
         self._started_at = clock.monotonic()
         self._identity = reader_identity(config)
         self._list_key = public_key(config.list_key)
@@ -128,6 +137,7 @@ class Agent:
         )
         self._barriers: dict[str, Barrier] = {}
         self._control: Control | None = None
+        self._refusals: CommandRefusals | None = None
         self._lanes: list[Lane] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -202,11 +212,15 @@ class Agent:
         orders = await self._open_modes(journal)
         self._barriers = {each.id: self._barrier(each, self._services, orders.get(each.id)) for each in config.barriers}
         self._lanes = [self._lane(lane, self._services) for lane in config.lanes]
-        await self._start_control(journal)
+        guard = Guard(
+            self._barriers, journal.note, zones=zones, watch=watch, zones_of=self._zones_of, degraded=self.degraded
+        )
+        await self._start_control(guard)
         uplink = self._uplink = self._make_uplink(journal)
         await uplink.listen(zones.subscription, 1, zones.on_message)
         await uplink.listen(topics.time(config.site), 0, watch.on_message)
         uplink.on_link(zones.on_link)
+        await self._listen_to_orders(guard, self._services, uplink)
         zones.start(uplink.send)
         try:
             await uplink.start()
@@ -229,11 +243,15 @@ class Agent:
             while True:
                 await asked.wait()
                 asked.clear()
-                if self._trust is not None:
-                    await self._trust.reload()
-                await self._reload_zone_keys()
+                await self.reload()
 
         self._spawn(work())
+
+    async def reload(self) -> None:
+        """Read rules, trust directory and zone keys anew, changed or not."""
+        if self._trust is not None:
+            await self._trust.reload()
+        await self._reload_zone_keys()
 
     async def _reload_zone_keys(self) -> None:
         """A file that cannot be used is told, and the keys in force stay."""
@@ -261,6 +279,8 @@ class Agent:
         if self._services is not None:
             await self._services.background.finish(BACKGROUND_S)
         await asyncio.gather(*(device.stop() for device in self._devices.values()))
+        if self._refusals is not None:
+            self._refusals.stop()
         if self._journal is not None:
             self._journal.note(Kind.GATE_STOPPED, {"boot": self.boot, "why": why})
         if self._uplink is not None:
@@ -286,19 +306,11 @@ class Agent:
 
     # Parts.
 
-    async def _start_control(self, journal: Journal) -> None:
+    async def _start_control(self, guard: Guard) -> None:
         """The guard's socket; a gate that cannot open it serves all the same, and says so."""
-        if self._config.runtime_dir is None or self._zones is None or self._watch is None:
+        if self._config.runtime_dir is None:
             return
         path = self._config.runtime_dir / SOCKET
-        guard = Guard(
-            self._barriers,
-            journal.note,
-            zones=self._zones,
-            watch=self._watch,
-            zones_of=self._zones_of,
-            degraded=self.degraded,
-        )
         control = Control(path, guard.handle)
         try:
             await control.start()
@@ -307,6 +319,48 @@ class Agent:
             self._device_changed("control", False, str(error.strerror))
         else:
             self._control = control
+
+    async def _listen_to_orders(self, guard: Guard, services: Services, uplink: Uplink) -> None:
+        """Orders and the emergency state from the controller; before `uplink` starts."""
+        config, journal, trust = self._config, services.journal, services.trust
+        refusals = self._refusals = CommandRefusals(journal.note, self._clock, asyncio.get_running_loop().call_later)
+        watch = cast(ClockWatch, self._watch)
+        executor = Remote(
+            guard,
+            self._barriers,
+            journal,
+            clock=self._clock,
+            record_timeout_s=config.times.record_timeout_s,
+            random_bytes=os.urandom,
+            refresh=self.reload,
+            replay=uplink.replay,
+            restart=self.restart.set,
+        )
+        commands = Commands(
+            Site(config.site, config.id, list(self._barriers), self._zones_of),
+            executor,
+            keys=lambda: trust.current.commands,
+            time=watch.look,
+            clock=self._clock,
+            random_bytes=os.urandom,
+            note=journal.note,
+            refusals=refusals,
+            send=uplink.send,
+        )
+        emergencies = Emergencies(
+            config.site,
+            self._barriers,
+            self._modes,
+            zones_of=self._zones_of,
+            keys=lambda: trust.current.commands,
+            time=watch.look,
+            note=journal.note,
+            refusals=refusals,
+        )
+        await uplink.listen(commands.topic, 1, commands.on_message)
+        await uplink.listen(topics.emergency(config.site), 1, emergencies.on_message)
+        self._spawn(commands.run())
+        self._spawn(emergencies.run())
 
     async def _open_journal(self) -> Journal:
         config = self._config

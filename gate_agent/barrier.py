@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from drivers.ports import Direction, LaneHardware, LaneInput, Message
@@ -29,7 +30,7 @@ from gate_agent.passage import (
 )
 from gate_agent.services import Services
 from gate_agent.timers import CallLater, Handle
-from gate_agent.transaction import Attempt, Stage
+from gate_agent.transaction import Stage
 from protocol.events import Kind
 
 _log = logging.getLogger(__name__)
@@ -85,6 +86,21 @@ class OrdersKept(Protocol):
         ...
 
 
+class Attempt(Protocol):
+    """Whose credit is walked: a presentation (gate_agent.transaction), or an order to open once (gate_agent.guard)."""
+
+    @property
+    def id(self) -> str: ...
+
+    def base(self) -> dict[str, Any]:
+        """Lane, direction and attempt."""
+        ...
+
+    def stage(self, stage: Stage, at: float | None = None) -> None: ...
+
+    def latencies(self, *stages: Stage) -> dict[str, float]: ...
+
+
 OnOutcome = Callable[[Effect, Direction, str | None], None]
 """(outcome, direction, attempt or None for a passage without a credit)"""
 
@@ -105,6 +121,8 @@ class Barrier:
         self.settings, self.hardware, self._services = settings, hardware, services
         self._call_later, self._keep, self._on_outcome = call_later, keep, on_outcome
         self._passage = Passage(settings.passage, orders)
+        self._keeping = asyncio.Lock()
+        """Around each write: one that began before an order counted must not end after it."""
         self._attempts: dict[str, Attempt] = {}
         """Of the credits that wait or are being walked."""
         self._door_open = False
@@ -189,18 +207,37 @@ class Barrier:
         Where it cannot be written, what opens or ends a bar is refused as `record_unavailable`; what bars entry counts all
         the same, until the next restart.
         """
-        wanted = self._passage.preview(verb, level)
-        if isinstance(wanted, Refusal):
-            return wanted
-        if wanted != self._passage.kept and not await self._kept(wanted) and verb not in _BARRING:
-            return Refusal.RECORD_UNAVAILABLE
-        with self._changing():
-            result = self._passage.order(verb, self._services.clock.monotonic(), level)
-            self._follow(result.happenings)
+        async with self._keeping:
+            wanted = self._passage.preview(verb, level)
+            if isinstance(wanted, Refusal):
+                return wanted
+            if wanted != self._passage.kept and not await self._kept(wanted) and verb not in _BARRING:
+                return Refusal.RECORD_UNAVAILABLE
+            with self._changing():
+                result = self._passage.order(verb, self._services.clock.monotonic(), level)
+                self._follow(result.happenings)
         if self._passage.kept != wanted:
             # Another order, or fire, counted while this one was being written: what is kept has to say what is so.
             await self._keep_now()
         return result.refusal
+
+    @property
+    def kept(self) -> Orders:
+        """What was ordered, without what the key switch says."""
+        return self._passage.kept
+
+    async def impose(self, level: int, durable: Orders) -> None:
+        """The lockdown level of an emergency state, which the caller has made `durable`; 0 ends the lockdown. A lane that is open
+        by fire, or locked by its key, comes back to it when that ends."""
+        verb = Verb.LOCKDOWN if level else Verb.RELEASE
+        with self._changing():
+            result = self._passage.order(verb, self._services.clock.monotonic(), level)
+            if result.refusal is not None:
+                self._passage.kept = replace(self._passage.kept, lockdown=level)
+            self._follow(result.happenings)
+        if self._passage.kept != durable:
+            # Another order, or fire, counted meanwhile.
+            await self._keep_now()
 
     def stop(self) -> None:
         """A grant that is being walked stays open in the journal and becomes `passage.unknown` at the next start."""
@@ -257,7 +294,8 @@ class Barrier:
         self._tell(None)
 
     async def _keep_now(self) -> None:
-        await self._kept(self._passage.kept)
+        async with self._keeping:
+            await self._kept(self._passage.kept)
 
     async def _kept(self, orders: Orders) -> bool:
         """True once `orders` survive a restart (or where this gate keeps none)."""

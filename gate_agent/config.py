@@ -144,6 +144,8 @@ class GateConfig:
     """Public keys (PEM) that sign deny list and visit records; None: none are taken."""
     pkoc_key: Path | None
     """Public key (PEM) that signs the list of PKOC keys; None: none is taken."""
+    command_key: Path | None
+    """Public key (PEM) that signs the list of keys that may order from afar; None: no order from afar is taken."""
     policy_file: Path
     policy_key: Path | None
     """Public key (PEM) that signs the rules; None: they are taken unsigned."""
@@ -438,7 +440,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
             f"디렉터리가 없습니다: {directory}",
             f"an existing directory is expected; there is no {directory}",
         )
-    deny_key, visit_key, pkoc_key = (_optional_file(trust, f"{name}_key") for name in ("deny", "visit", "pkoc"))
+    deny_key, visit_key, pkoc_key, command_key = (
+        _optional_file(trust, f"{name}_key") for name in ("deny", "visit", "pkoc", "command")
+    )
     trust.done()
 
     policy = root.table("policy")
@@ -498,6 +502,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
         deny_key=deny_key,
         visit_key=visit_key,
         pkoc_key=pkoc_key,
+        command_key=command_key,
         policy_file=policy_file,
         policy_key=policy_key,
         zone_keys=zone_keys,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,11 +17,27 @@ from protocol import topics
 from protocol.clock import rfc3339
 from protocol.events import Kind
 
-LOCAL = "local"
-"""`op` of an order given on the spot."""
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an order comes from, as its events say it: never a person's name."""
+
+    op: str
+    """`local`, or the role of whoever ordered it from afar."""
+    cmd: str | None = None
+    """Id of the order, under which the controller knows who gave it; None on the spot."""
+
+    def data(self) -> dict[str, str]:
+        return {"op": self.op} if self.cmd is None else {"op": self.op, "cmd": self.cmd}
+
+
+LOCAL = Origin("local")
+"""An order given on the spot."""
 OTHERS = ("status", "forgive", "forgive_zone", "confirm_clock")
 CLOCK_DISAGREES = "clock_disagrees"
 """The gate's clock is not what the guard's watch says; it has to be set first."""
+
+NOTHING_TO_DO = str(Refusal.NOTHING_TO_DO)
 
 Note = Callable[[Kind, Mapping[str, Any]], None]
 
@@ -48,9 +65,9 @@ class Guard:
             case "status":
                 return self._status()
             case "forgive":
-                return {"results": {name: self._forgive(name) for name in self._named(lane)}}
+                return {"results": {name: self.forgive(name) for name in self._named(lane)}}
             case "forgive_zone":
-                return {"results": {"zone": self._forgive_zone(request.get("zone"))}}
+                return {"results": {"zone": self.forgive_zone(request.get("zone"))}}
             case "confirm_clock":
                 return {"results": {"clock": self._confirm(request.get("time"))}}
         try:
@@ -60,7 +77,7 @@ class Guard:
         level = request.get("level", 1)
         if not isinstance(level, int) or isinstance(level, bool) or not 1 <= level <= MAX_LEVEL:
             raise RequestError(f"level: a whole number from 1 to {MAX_LEVEL} is expected")
-        return {"results": {name: await self._order(self._barriers[name], order, level) for name in self._named(lane)}}
+        return {"results": {name: await self.order(name, order, level) for name in self._named(lane)}}
 
     def _named(self, lane: str) -> list[str]:
         if lane == ALL:
@@ -78,19 +95,23 @@ class Guard:
             "clock": {"quality": str(clock.quality), "detail": f"{rfc3339(clock.now)} {bound}({clock.detail})"},
         }
 
-    def _forgive(self, lane: str) -> str | None:
+    def forgive(self, lane: str, origin: Origin = LOCAL) -> str | None:
+        """The next presentation at a lane. Gives the reason why not, or None."""
         done = [self._zones.forgive_lane(zone, lane) for zone in self._zones_of(lane)]
-        return self._forgiven({"lane": lane}, done=any(done))
+        return self._forgiven({"lane": lane}, origin, done=any(done))
 
-    def _forgive_zone(self, zone: object) -> str | None:
+    def forgive_zone(self, zone: object, origin: Origin = LOCAL) -> str | None:
+        """Raises RequestError where `zone` is no zone's name."""
         if not isinstance(zone, str) or not topics.ZONE.fullmatch(zone):
             raise RequestError("zone: the name of a zone is expected")
-        return self._forgiven({"zone": zone}, done=self._zones.forgive_zone(zone))
+        return self._forgiven({"zone": zone}, origin, done=self._zones.forgive_zone(zone))
 
-    def _forgiven(self, what: Mapping[str, str], *, done: bool) -> str | None:
+    def _forgiven(self, what: Mapping[str, str], origin: Origin, *, done: bool) -> str | None:
         if not done:
-            return str(Refusal.NOTHING_TO_DO)
-        self._note(Kind.ANTIPASSBACK_FORGIVEN, {**what, "op": LOCAL})
+            if origin.cmd is not None:
+                self._note(Kind.COMMAND_REFUSED, {**what, "verb": "forgive", **origin.data(), "why": NOTHING_TO_DO})
+            return NOTHING_TO_DO
+        self._note(Kind.ANTIPASSBACK_FORGIVEN, {**what, **origin.data()})
         return None
 
     def _confirm(self, stated: object) -> str | None:
@@ -101,16 +122,17 @@ class Guard:
             moment = None
         if moment is None or moment.tzinfo is None:
             raise RequestError("time: RFC 3339 with an offset, such as 2026-11-24T09:00:00+09:00, is expected")
-        data = {"verb": "confirm_clock", "op": LOCAL}
+        data = {"verb": "confirm_clock", **LOCAL.data()}
         if self._watch.confirm(moment):
             self._note(Kind.COMMAND_ACCEPTED, data)
             return None
         self._note(Kind.COMMAND_REFUSED, {**data, "why": CLOCK_DISAGREES})
         return CLOCK_DISAGREES
 
-    async def _order(self, barrier: Barrier, verb: Verb, level: int, op: str = LOCAL) -> str | None:
-        refusal = await barrier.order(verb, level=level)
-        data: dict[str, Any] = {"lane": barrier.settings.id, "verb": str(verb), "op": op}
+    async def order(self, lane: str, verb: Verb, level: int, origin: Origin = LOCAL) -> str | None:
+        """Gives the reason why not, or None. `level` is that of a lockdown, 1 to MAX_LEVEL."""
+        refusal = await self._barriers[lane].order(verb, level=level)
+        data: dict[str, Any] = {"lane": lane, "verb": str(verb), **origin.data()}
         if verb is Verb.LOCKDOWN:
             data["level"] = level
         if refusal is None:

@@ -209,7 +209,7 @@ class Writer:
         for request, result in done:
             kept = request.settle(result)
             if isinstance(result, Record):
-                if not kept and request.entry.kind is Kind.ACCESS_GRANTED:
+                if not kept and request.entry.opens:
                     data = request.entry.data
                     self._late[data["attempt"]] = OpenGrant(data["attempt"], result.seq, data["lane"], data["dir"])
             elif not request.awaited:

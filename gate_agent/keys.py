@@ -27,6 +27,8 @@ class Signers:
     """None: no visit record is taken."""
     pkoc: PublicKey | None = None
     """None: no PKOC key is taken."""
+    command: PublicKey | None = None
+    """None: no order from afar is taken."""
 
 
 def public_key(path: Path) -> ec.EllipticCurvePublicKey:
@@ -57,7 +59,7 @@ def gate_key(config: GateConfig) -> ec.EllipticCurvePrivateKey:
 
 def signers(config: GateConfig) -> Signers:
     """Raises ConfigError."""
-    paths = (config.policy_key, config.deny_key, config.visit_key, config.pkoc_key)
+    paths = (config.policy_key, config.deny_key, config.visit_key, config.pkoc_key, config.command_key)
     return Signers(*(None if path is None else public_key(path) for path in paths))
 
 

@@ -1,4 +1,4 @@
-"""Orders in force at each lane and the newest emergency sequence, in a file that outlives restart, kill and power cut.
+"""Orders in force at each lane and the newest emergency state, in a file that outlives restart, kill and power cut.
 
 WAL with synchronous FULL: what `save` wrote is on the disk before it returns, and the caller lets it count only then. A file
 that is damaged or cut off opens nothing: every lane comes up out of service (entry refused, exit free) until a guard ends that.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -31,6 +32,7 @@ CREATE TABLE modes (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 """
 MAX_SEQUENCE = 2**63 - 1
+NO_LEVELS = "{}"
 DAMAGED_ORDERS = Orders(disabled=True)
 """Out of service: entry refused, exit free, fire as ever. What the lane had been ordered is not known any more."""
 _PARTS = ("", "-wal", "-shm")
@@ -67,6 +69,7 @@ class Modes:
         self._db: sqlite3.Connection
         self._orders: dict[str, Orders]
         self._sequence: int
+        self._levels: dict[str, int]
         self.damaged: str | None = None
         """What was wrong with the file that was found; None: nothing. Say it, once."""
         if self._marker.exists():
@@ -75,7 +78,7 @@ class Modes:
             if _beside(path, "-wal").exists():
                 self._replace("the file is missing and its log is there", lanes)
             else:
-                self._create({}, 0)
+                self._create({}, 0, {})
                 self._open()
         else:
             try:
@@ -100,27 +103,32 @@ class Modes:
         """Of the newest emergency state that was adopted; 0 for none."""
         return self._sequence
 
+    @property
+    def levels(self) -> Mapping[str, int]:
+        """By zone, of that state; what a later one changes is told apart from what was ordered here meanwhile."""
+        return dict(self._levels)
+
     def save(self, lane: str, orders: Orders) -> None:
         """On the disk when it returns."""
-        self._write({**self._orders, lane: orders}, self._sequence)
+        self._write({**self._orders, lane: orders}, self._sequence, self._levels)
 
-    def adopt(self, sequence: int, orders: Mapping[str, Orders]) -> None:
+    def adopt(self, sequence: int, orders: Mapping[str, Orders], levels: Mapping[str, int] | None = None) -> None:
         """An emergency state and what it orders, together or not at all. Raises ValueError for a sequence that is not newer."""
         if not self._sequence < sequence <= MAX_SEQUENCE:
             raise ValueError(f"sequence: more than {self._sequence} is expected")
-        self._write({**self._orders, **orders}, sequence)
+        self._write({**self._orders, **orders}, sequence, levels or {})
 
-    def _write(self, orders: Mapping[str, Orders], sequence: int) -> None:
+    def _write(self, orders: Mapping[str, Orders], sequence: int, levels: Mapping[str, int]) -> None:
         _check(orders)
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            _fill(self._db, orders, sequence)
+            _fill(self._db, orders, sequence, levels)
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        self._orders, self._sequence = dict(orders), sequence
+        self._orders, self._sequence, self._levels = dict(orders), sequence, dict(levels)
         # The log is emptied at once, so that losing it loses nothing. Where that fails, the next start does it.
         with suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -134,7 +142,7 @@ class Modes:
         db = sqlite3.connect(self._path, isolation_level=None, timeout=0.2, check_same_thread=False)
         try:
             db.execute("PRAGMA synchronous = FULL")
-            self._orders, self._sequence = _read(db)
+            self._orders, self._sequence, self._levels = _read(db)
             db.execute("PRAGMA journal_mode = WAL")
         except UnicodeDecodeError as error:
             db.close()
@@ -146,7 +154,7 @@ class Modes:
 
     # A file is made beside and moved into place whole, so that an unfinished one is never found.
 
-    def _create(self, orders: Mapping[str, Orders], sequence: int) -> None:
+    def _create(self, orders: Mapping[str, Orders], sequence: int, levels: Mapping[str, int]) -> None:
         new = _beside(self._path, ".new")
         for part in ("", "-journal"):
             _beside(new, part).unlink(missing_ok=True)
@@ -155,7 +163,7 @@ class Modes:
             db.execute("BEGIN")
             for statement in _SCHEMA.strip().split(";\n"):
                 db.execute(statement)
-            _fill(db, orders, sequence)
+            _fill(db, orders, sequence, levels)
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             db.execute("COMMIT")
         new.replace(self._path)
@@ -175,7 +183,7 @@ class Modes:
                 found.replace(
                     _beside(self._path, f".damaged{part}")
                 )  # the newest one is kept, for whoever looks into it
-        self._create(dict.fromkeys(lanes, DAMAGED_ORDERS), 0)
+        self._create(dict.fromkeys(lanes, DAMAGED_ORDERS), 0, {})
         self._open()
         self._marker.unlink()
         _sync_directory(self._path.parent)
@@ -204,21 +212,24 @@ def _row(lane: str, orders: Orders) -> tuple[str, int, int, int, int]:
     return lane, int(orders.fire), int(orders.disabled), orders.lockdown, int(orders.free)
 
 
-def _digest(rows: Iterable[tuple[object, ...]], sequence: int) -> str:
+def _digest(rows: Iterable[tuple[object, ...]], sequence: int, levels: str) -> str:
     """Over the whole content: a bit that turns in a page, or a row that is gone, is seen."""
-    return hashlib.sha256(repr((sorted(rows, key=repr), sequence)).encode()).hexdigest()
+    # Without levels as before there were any, so that a file of then is read.
+    content = (sorted(rows, key=repr), sequence, levels) if levels != NO_LEVELS else (sorted(rows, key=repr), sequence)
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _fill(db: sqlite3.Connection, orders: Mapping[str, Orders], sequence: int) -> None:
+def _fill(db: sqlite3.Connection, orders: Mapping[str, Orders], sequence: int, levels: Mapping[str, int]) -> None:
     rows = [_row(lane, each) for lane, each in orders.items()]
     db.execute("DELETE FROM modes")
     db.executemany("INSERT INTO modes VALUES (?, ?, ?, ?, ?)", rows)
     db.execute("DELETE FROM meta")
-    meta = [("sequence", sequence), ("digest", _digest(rows, sequence))]
+    text = json.dumps(dict(sorted(levels.items())))
+    meta = [("sequence", sequence), ("levels", text), ("digest", _digest(rows, sequence, text))]
     db.executemany("INSERT INTO meta VALUES (?, ?)", meta)
 
 
-def _read(db: sqlite3.Connection) -> tuple[dict[str, Orders], int]:
+def _read(db: sqlite3.Connection) -> tuple[dict[str, Orders], int, dict[str, int]]:
     """Raises _DamagedError or sqlite3.Error."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != SCHEMA_VERSION:
@@ -228,13 +239,16 @@ def _read(db: sqlite3.Connection) -> tuple[dict[str, Orders], int]:
     meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
     if found != "ok":
         raise _DamagedError("the integrity check fails")
-    sequence = meta.get("sequence")
-    if not isinstance(sequence, int) or meta.get("digest") != _digest(rows, sequence):
+    sequence, levels = meta.get("sequence"), meta.get("levels", NO_LEVELS)
+    if not isinstance(levels, str) or not isinstance(sequence, int):
+        raise _DamagedError("sequence and levels are expected")
+    if meta.get("digest") != _digest(rows, sequence, levels):
         raise _DamagedError("the content does not match its digest")
-    return {
+    found = {
         lane: Orders(fire=bool(fire), disabled=bool(disabled), lockdown=lockdown, free=bool(free))
         for lane, fire, disabled, lockdown, free in rows
-    }, sequence
+    }
+    return found, sequence, json.loads(levels)
 
 
 class KeptModes:
@@ -254,9 +268,18 @@ class KeptModes:
         """Returns once it is durable. Raises OSError or sqlite3.Error, also for a file that could not be opened."""
         await self._call(lambda: self._opened().save(lane, orders))
 
-    async def adopt(self, sequence: int, orders: Mapping[str, Orders]) -> None:
+    async def adopt(self, sequence: int, orders: Mapping[str, Orders], levels: Mapping[str, int] | None = None) -> None:
         """As `Modes.adopt`. Raises OSError, sqlite3.Error or ValueError."""
-        await self._call(lambda: self._opened().adopt(sequence, orders))
+        await self._call(lambda: self._opened().adopt(sequence, orders, levels))
+
+    async def emergency(self) -> tuple[int, Mapping[str, int]]:
+        """Sequence and levels of the newest emergency state that was adopted. Raises OSError or sqlite3.Error."""
+
+        def work() -> tuple[int, Mapping[str, int]]:
+            modes = self._opened()
+            return modes.sequence, modes.levels
+
+        return await self._call(work)
 
     async def close(self) -> None:
         if self._modes is not None:

@@ -43,6 +43,11 @@ class Entry:
     time: datetime
     mark: tuple[bytes, datetime] | None = None
 
+    @property
+    def opens(self) -> bool:
+        """A right to pass begins with it, and waits for its outcome: a grant, or an order to open once."""
+        return self.kind is Kind.ACCESS_GRANTED or (self.kind is Kind.COMMAND_ACCEPTED and "attempt" in self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenGrant:

@@ -71,6 +71,10 @@ class Replays:
                     "a message on the replay topic that is no request of the controller; further ones are counted"
                 )
             return
+        self.ask(request)
+
+    def ask(self, request: Replay) -> None:
+        """A request whose signature was checked; the one that is being answered is not begun again."""
         if request == self._waiting:
             return
         self._asked = request

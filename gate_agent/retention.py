@@ -26,8 +26,8 @@ TOMBSTONE_BYTES = 90
 COMMIT_BYTES = 64 * 1024
 """More than a commit adds beside its records: pages of indexes, and frames of the write-ahead log."""
 YIELDING = HOUSEKEEPING | DECISIONS | {Kind.ACCESS_UNREADABLE}
-"""What is counted and no longer written in a full journal: the reserve is for passages, exits, alarms, fire and what the journal
-says itself."""
+"""What is counted and no longer written in a full journal: the reserve is for passages, exits, orders, alarms, fire and what
+the journal says itself."""
 _TYPE = b'"type":"' + events.TYPE_PREFIX.encode()
 _HOUSEKEEPING = tuple(kind.encode() + b'"' for kind in sorted(HOUSEKEEPING))
 

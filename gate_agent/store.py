@@ -149,7 +149,7 @@ class Store:
         record = Record(self.epoch, seq, raw, events.record_hash(raw))
         # Whatever may fail for bad data comes before the first statement that writes.
         grant = outcome = None
-        if entry.kind is Kind.ACCESS_GRANTED:
+        if entry.opens:
             grant = (entry.data["attempt"], seq, entry.data["lane"], entry.data["dir"])
         elif entry.kind in OUTCOMES:
             # Whoever leaves freely has no attempt, and no grant to close.

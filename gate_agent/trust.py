@@ -15,9 +15,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gate_agent import card_trust, denylist
+from gate_agent import card_trust, command_keys, denylist
 from gate_agent import visits as visit_records
 from gate_agent.card_trust import CardTrust
+from gate_agent.command_keys import CommandKeys
 from gate_agent.denylist import DenyList
 from gate_agent.keys import Signers
 from gate_agent.policy_file import Kept, load_policy, signature_path
@@ -40,6 +41,8 @@ SETTLE_S = 0.1
 MAX_WHY = 200
 """Characters of a reason in an event."""
 
+COMMANDS = "commands"
+"""`what` of trust.rejected for the list of keys that may order from afar."""
 SPECIMEN = "specimen"
 """`what` of trust.rejected for issuers that anybody can make (mdoc.specimen)."""
 
@@ -55,6 +58,7 @@ class InForce:
     deny: DenyList = field(default_factory=DenyList)
     visits: Visits = field(default_factory=Visits)
     cards: CardTrust = field(default_factory=CardTrust)
+    commands: CommandKeys = field(default_factory=CommandKeys)
 
 
 def _fingerprint(paths: Iterator[Path]) -> tuple[tuple[str, int, int], ...]:
@@ -142,7 +146,12 @@ class TrustCache:
             # Phones go on without: a mistake about cards must not keep a gate from starting.
             cards = CardTrust(problems=(str(error),))
             self._rejected(card_trust.FOLDER, str(error))
-        self._current = InForce(trust, policy, deny, visits, cards)
+        try:
+            commands = await asyncio.to_thread(self._load_commands)
+        except MdocError as error:
+            commands = CommandKeys()
+            self._rejected(COMMANDS, str(error))
+        self._current = InForce(trust, policy, deny, visits, cards, commands)
         if refused is not None:
             self._rejected("policy", str(refused))
         self._applied_policy(policy)
@@ -177,7 +186,7 @@ class TrustCache:
     async def _reload_alone(self, *, trust: bool, policy: bool) -> None:
         before = self.current
         new_trust, new_policy, cards = before.trust, before.policy, before.cards
-        deny, visits = before.deny, before.visits
+        deny, visits, commands = before.deny, before.visits, before.commands
         problems: Sequence[str] = ()
         if policy:
             try:
@@ -197,7 +206,11 @@ class TrustCache:
                 cards = await asyncio.to_thread(self._load_cards)
             except MdocError as error:
                 self._rejected(card_trust.FOLDER, str(error))
-        self._current = InForce(new_trust, new_policy, deny, visits, cards)
+            try:
+                commands = await asyncio.to_thread(self._load_commands)
+            except MdocError as error:
+                self._rejected(COMMANDS, str(error))
+        self._current = InForce(new_trust, new_policy, deny, visits, cards, commands)
         if new_policy is not before.policy:
             self._applied_policy(new_policy)
         if new_trust is not before.trust:
@@ -256,6 +269,13 @@ class TrustCache:
             previous=None if self._current is None else self._current.cards,
             take_specimens=self._take_specimens,
         )
+
+    def _load_commands(self) -> CommandKeys:
+        """Raises MdocError where the list in force has to stay."""
+        if self._signers.command is None:
+            return CommandKeys()
+        in_force = None if self._current is None else self._current.commands.version
+        return command_keys.load(self._directory, self._signers.command, in_force=in_force)
 
     def _applied_policy(self, policy: Policy) -> None:
         _log.info("policy applied version=%d", policy.version)

@@ -31,6 +31,7 @@ from protocol.backoff import Backoff
 from protocol.events import Kind
 from protocol.health import Health
 from protocol.mqtt import LinkState, Message, PublishProperties, PubResult, Will
+from protocol.replay import Replay
 from protocol.status import GateState
 
 _log = logging.getLogger(__name__)
@@ -152,11 +153,15 @@ class Uplink:
         """`told` is called when the link comes and goes; before `start`."""
         self._links.append(told)
 
-    async def send(self, topic: str, payload: bytes) -> bool:
+    async def send(self, topic: str, payload: bytes, properties: PublishProperties | None = None) -> bool:
         """One message that is no record. True: the broker has it. One it refuses is an alarm as any other."""
-        result = await self._broker.publish(topic, payload)
+        result = await self._broker.publish(topic, payload, properties=properties)
         self._faults.judge(topic.rsplit("/", 1)[-1], result)
         return result.ok
+
+    def replay(self, request: Replay) -> None:
+        """Send these records again, as if the controller had asked for them on its own topic."""
+        self._replays.ask(request)
 
     @property
     def degraded(self) -> list[str]:

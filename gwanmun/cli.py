@@ -62,11 +62,11 @@ COMMANDS = (
     ),
     Command(
         "controller",
-        "controller.main",
-        "run",
+        "gwanmun.controller_cli",
+        "main",
         "controller",
-        "건물 관제 서버를 실행합니다 / run the building controller",
-        True,
+        "건물 관제 서버를 실행하고 지시를 내립니다 / run the building controller, give orders through it",
+        False,
     ),
     Command(
         "gates",

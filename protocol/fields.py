@@ -79,6 +79,13 @@ class Fields:
         """A field that older senders leave out."""
         return self.objects(name, most) if name in self._value else []
 
+    def has(self, name: str) -> bool:
+        return name in self._value
+
+    def take(self, name: str) -> object:
+        """A field as it came, for a reader of its own; None where there is none."""
+        return self._value.pop(name, None)
+
     def done(self) -> None:
         if self._value:
             raise PayloadError(f"{self._place}: {len(self._value)} unknown fields")

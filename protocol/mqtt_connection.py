@@ -48,6 +48,8 @@ MISC_S = 1.0
 """Seconds between looks at the keep-alive timers."""
 MAX_PROPERTIES = 32
 """User properties kept of one message."""
+MAX_CORRELATION = 64
+"""Bytes of correlation data; of a longer one none is kept."""
 MAX_OVERHEAD_BYTES = 1024
 """Room in a packet for everything but the payload: topic and properties."""
 
@@ -69,6 +71,10 @@ class Message:
     mid: int = field(repr=False)
     connection: Connection = field(repr=False)
     """The connection it came by: a packet identifier means nothing to another one."""
+    response_topic: str | None = None
+    """Where its sender expects an answer (MQTT 5.0 4.10), as it wrote it: no broker checks that it is a topic's name."""
+    correlation: bytes | None = field(default=None, repr=False)
+    """What the answer has to give back; of at most MAX_CORRELATION bytes."""
 
     @property
     def stale(self) -> bool:
@@ -394,9 +400,19 @@ class Connection:
             if len(self._owed) > self._settings.receive_maximum and self._sock is not None:
                 self._paused = True
                 self._loop.remove_reader(self._sock)
-        user = dict(received.user[:MAX_PROPERTIES])
+        correlation = received.correlation
         self._on_message(
-            Message(received.topic, received.payload, received.qos, received.retain, user, received.mid, self)
+            Message(
+                received.topic,
+                received.payload,
+                received.qos,
+                received.retain,
+                dict(received.user[:MAX_PROPERTIES]),
+                received.mid,
+                self,
+                received.response_topic,
+                None if correlation is None or len(correlation) > MAX_CORRELATION else correlation,
+            )
         )
 
     def ack(self, message: Message) -> None:
@@ -425,6 +441,10 @@ def _properties(wanted: PublishProperties | None) -> Properties | None:
         properties.ContentType = wanted.content_type
     if wanted.expiry is not None:
         properties.MessageExpiryInterval = wanted.expiry
+    if wanted.response_topic is not None:
+        properties.ResponseTopic = wanted.response_topic
+    if wanted.correlation is not None:
+        properties.CorrelationData = wanted.correlation
     if wanted.user:
         properties.UserProperty = list(wanted.user)
     return properties

@@ -7,24 +7,25 @@ receives from hundreds of gates spends most of its time there. All other packets
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PUBLISH = 3
 MAX_LENGTH_BYTES = 4
 """Of the remaining length (2.1.4)."""
-USER_PROPERTY = 0x26
+RESPONSE_TOPIC, CORRELATION_DATA, USER_PROPERTY = 0x08, 0x09, 0x26
 BYTE, FOUR, NUMBER, TEXT, PAIR = range(5)
 PROPERTIES = {
     0x01: BYTE,  # payload format indicator
     0x02: FOUR,  # message expiry interval
     0x03: TEXT,  # content type
-    0x08: TEXT,  # response topic
-    0x09: TEXT,  # correlation data
+    RESPONSE_TOPIC: TEXT,
+    CORRELATION_DATA: TEXT,
     0x0B: NUMBER,  # subscription identifier
     USER_PROPERTY: PAIR,
 }
 """Of a PUBLISH (3.3.2.3). A topic alias (0x23) is none of them: we allow the broker none."""
 _FIXED = {BYTE: 1, FOUR: 4}
+_KEPT = frozenset({RESPONSE_TOPIC, CORRELATION_DATA})
 
 
 class PacketError(ValueError):
@@ -40,7 +41,11 @@ class Publish:
     retain: bool
     mid: int
     """Packet identifier; 0 with QoS 0."""
-    user: list[tuple[str, str]]
+    user: list[tuple[str, str]] = field(default_factory=list)
+    response_topic: str | None = None
+    """As its sender wrote it: a broker hands on what is no name of a topic, so that refusing it here would end our connection by
+    another's fault. Compare it with the one that is expected; never publish to it."""
+    correlation: bytes | None = None
 
 
 class Cutter:
@@ -113,28 +118,27 @@ def publish(packet: bytes) -> Publish:
         raise PacketError("a packet that ends early")
     if not topic or (qos and not mid):
         raise PacketError("no topic, or no packet identifier")
-    user: list[tuple[str, str]] = []
     length = packet[at]
     if length >= 0x80:
-        found = _number(packet, at, end)
-        if found is None:
+        number = _number(packet, at, end)
+        if number is None:
             raise PacketError("a packet that ends early")
-        length, at = found
+        length, at = number
     else:
         at += 1
+    found = Publish(topic, packet[at + length :], qos, bool(first & 1), mid)
     if length:
-        user = _user_properties(packet, at, at + length)
-        at += length
-    return Publish(topic, packet[at:], qos, bool(first & 1), mid, user)
+        _read_properties(found, packet, at, at + length)
+    return found
 
 
-def _user_properties(packet: bytes, at: int, end: int) -> list[tuple[str, str]]:
-    """Walks through all properties and keeps the user's. Raises PacketError."""
-    user: list[tuple[str, str]] = []
+def _read_properties(into: Publish, packet: bytes, at: int, end: int) -> None:
+    """Walks through all properties and keeps the user's, the response topic and the correlation data. Raises PacketError."""
     if end > len(packet):
         raise PacketError("properties that end early")
     while at < end:
-        kind = PROPERTIES.get(packet[at])
+        name = packet[at]
+        kind = PROPERTIES.get(name)
         at += 1
         if kind is None:
             raise PacketError("a property that no PUBLISH has")
@@ -144,11 +148,14 @@ def _user_properties(packet: bytes, at: int, end: int) -> list[tuple[str, str]]:
             value_at = name_end + 2
             at = value_at + int.from_bytes(packet[name_end:value_at])
             try:
-                user.append((packet[name_at:name_end].decode(), packet[value_at:at].decode()))
+                into.user.append((packet[name_at:name_end].decode(), packet[value_at:at].decode()))
             except UnicodeDecodeError as error:
                 raise PacketError("a property that is no text") from error
         elif kind == TEXT:
-            at += 2 + int.from_bytes(packet[at : at + 2])
+            value_at = at + 2
+            at = value_at + int.from_bytes(packet[at:value_at])
+            if name in _KEPT:
+                _keep(into, name, packet[value_at:at])
         elif kind == NUMBER:
             found = _number(packet, at, end)
             if found is None:
@@ -158,7 +165,19 @@ def _user_properties(packet: bytes, at: int, end: int) -> list[tuple[str, str]]:
             at += _FIXED[kind]
     if at != end:
         raise PacketError("properties that end early")
-    return user
+
+
+def _keep(into: Publish, name: int, value: bytes) -> None:
+    """Raises PacketError for a second one, or a response topic that is no text (3.3.2.3.5, 3.3.2.3.6)."""
+    if (into.response_topic if name == RESPONSE_TOPIC else into.correlation) is not None:
+        raise PacketError("a property that is there twice")
+    if name == CORRELATION_DATA:
+        into.correlation = value
+        return
+    try:
+        into.response_topic = value.decode()
+    except UnicodeDecodeError as error:
+        raise PacketError("a property that is no text") from error
 
 
 def puback(mid: int) -> bytes:

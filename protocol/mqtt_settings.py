@@ -58,6 +58,10 @@ class PublishProperties:
     expiry: int | None = None
     """Seconds after which the broker drops the message."""
     user: tuple[tuple[str, str], ...] = ()
+    response_topic: str | None = None
+    """Where an answer is expected (MQTT 5.0 4.10)."""
+    correlation: bytes | None = None
+    """What the answer gives back."""
 
 
 @dataclass(frozen=True, slots=True)

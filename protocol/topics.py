@@ -44,6 +44,16 @@ def replay(site: str, gate: str) -> str:
     return f"{ROOT}/{site}/{gate}/replay"
 
 
+def command(site: str, gate: str) -> str:
+    """Controller writes, QoS 1, never retained, expires: an order, or a request for a challenge (protocol.command)."""
+    return f"{ROOT}/{site}/{gate}/cmd"
+
+
+def result(site: str, gate: str) -> str:
+    """Gate writes, QoS 1, not retained, expires: its answer to a message on `cmd`."""
+    return f"{ROOT}/{site}/{gate}/res"
+
+
 def ack(site: str, gate: str) -> str:
     """Controller writes, QoS 1, retained: highest contiguous record stored."""
     return f"{ROOT}/{site}/{gate}/ack"
@@ -73,6 +83,11 @@ def zone_tag_of(topic: str) -> tuple[str, str, str]:
 def time(site: str) -> str:
     """Controller writes, QoS 0, not retained, every 30 s: its beacon, unsigned (protocol.beacon)."""
     return f"{ROOT}/{site}/{ALL}/time"
+
+
+def emergency(site: str) -> str:
+    """Controller writes, QoS 1, retained: the lockdown level of every zone, signed (protocol.emergency)."""
+    return f"{ROOT}/{site}/{ALL}/emergency"
 
 
 def gate_of(topic: str) -> str:

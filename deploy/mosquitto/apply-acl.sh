@@ -26,7 +26,7 @@ check() {
         function bad(why) { if (!failed) print "line " NR ": " why; failed = 1; exit 1 }
         function name(text) { return length(text) <= 63 && text ~ /^[a-z0-9][a-z0-9-]*$/ }
         BEGIN {
-            split("evt alarm state online health", up); split("ack replay", down)
+            split("evt alarm state online health res", up); split("ack replay cmd", down); split("time emergency", all)
         }
         /^$/ || /^#/ { next }
         /^user / {
@@ -45,12 +45,12 @@ check() {
             if (user == "controller") {
                 for (at in up) if ($0 == "topic read " root "+/" up[at]) next
                 for (at in down) if ($0 == "topic write " root "+/" down[at]) next
-                if ($0 == "topic write " root "all/time") next
+                for (at in all) if ($0 == "topic write " root "all/" all[at]) next
                 bad("no right of the controller")
             }
             for (at in up) if ($0 == "topic write " root user "/" up[at]) next
             for (at in down) if ($0 == "topic read " root user "/" down[at]) next
-            if ($0 == "topic read " root "all/time") next
+            for (at in all) if ($0 == "topic read " root "all/" all[at]) next
             if ($0 == "topic write " root user "/zone/+/tag") next
             if ($0 == "topic read " root "+/zone/+/tag") next
             bad("no right of this gate")

@@ -47,9 +47,12 @@ def test_a_gate_has_exactly_the_rights_of_its_leaves() -> None:
         "write pacs/1/hq/gate-1/state",
         "write pacs/1/hq/gate-1/online",
         "write pacs/1/hq/gate-1/health",
+        "write pacs/1/hq/gate-1/res",
         "read pacs/1/hq/gate-1/ack",
         "read pacs/1/hq/gate-1/replay",
+        "read pacs/1/hq/gate-1/cmd",
         "read pacs/1/hq/all/time",
+        "read pacs/1/hq/all/emergency",
         "write pacs/1/hq/gate-1/zone/+/tag",
         "read pacs/1/hq/+/zone/+/tag",
     }
@@ -63,9 +66,12 @@ def test_the_controller_has_the_other_side_of_each_leaf_and_no_part_in_the_zones
             "read pacs/1/hq/+/state",
             "read pacs/1/hq/+/online",
             "read pacs/1/hq/+/health",
+            "read pacs/1/hq/+/res",
             "write pacs/1/hq/+/ack",
             "write pacs/1/hq/+/replay",
+            "write pacs/1/hq/+/cmd",
             "write pacs/1/hq/all/time",
+            "write pacs/1/hq/all/emergency",
         }
     }
 
@@ -81,7 +87,7 @@ def test_no_gate_writes_under_another_name_and_none_writes_what_the_controller_w
             access, topic = right.split(" ")
             if access == "write":
                 assert topic.startswith(f"pacs/1/{site}/{gate}/")
-                assert not topic.endswith(("/ack", "/replay", "/time"))
+                assert not topic.endswith(("/ack", "/replay", "/cmd", "/time", "/emergency"))
             assert "#" not in topic
             assert not topic.endswith("+")
 
@@ -108,14 +114,16 @@ def test_no_gate_gets_the_rights_of_the_controller_or_of_all(name: str) -> None:
 def test_every_topic_of_the_product_stands_in_the_list_once_for_its_writer() -> None:
     """A new leaf without a right here would be refused by the broker, and is noticed here first."""
     writers = re.findall(r"(?m)^topic write (\S+)$", render("hq", ["gate-1"]))
-    leaves = [topics.event, topics.alarm, topics.state, topics.online, topics.health]
+    leaves = [topics.event, topics.alarm, topics.state, topics.online, topics.health, topics.result]
     assert sorted(writers) == sorted(
         [
             *(leaf("hq", "gate-1") for leaf in leaves),
             topics.zone_tag("hq", "gate-1", "+"),
             topics.ack("hq", "+"),
             topics.replay("hq", "+"),
+            topics.command("hq", "+"),
             topics.time("hq"),
+            topics.emergency("hq"),
         ]
     )
 

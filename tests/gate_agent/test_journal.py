@@ -58,6 +58,10 @@ def grant(attempt: str) -> dict[str, str]:
     return {**GRANT, "attempt": attempt}
 
 
+OPENINGS = pytest.mark.parametrize("kind", [Kind.ACCESS_GRANTED, Kind.COMMAND_ACCEPTED])
+"""What a right to pass begins with: a grant, or an order to open once."""
+
+
 async def test_a_record_is_in_the_file_when_append_returns(path: Path) -> None:
     async with journal_at(path) as journal:
         record = await journal.append(Kind.GATE_BOOT, {"boot": "b"})
@@ -223,20 +227,21 @@ async def test_others_in_the_same_commit_are_written_when_one_gives_up(path: Pat
     assert kinds(path) == [Kind.ALARM_FORCED]
 
 
-async def test_a_grant_that_becomes_durable_after_its_caller_left_is_closed_as_not_taken(
-    path: Path, slow: type[SlowStore]
+@OPENINGS
+async def test_an_opening_that_becomes_durable_after_its_caller_left_is_closed_as_not_taken(
+    path: Path, slow: type[SlowStore], kind: Kind
 ) -> None:
     clock = FakeClock()
     mark = (b"m" * 32, clock.now() + timedelta(seconds=20))
     async with journal_at(path, clock) as journal:
         release = slow.hold_after = threading.Event()
         with pytest.raises(RecordUnavailableError):
-            await journal.append(Kind.ACCESS_GRANTED, grant("late"), mark=mark, timeout=0.01)
+            await journal.append(kind, grant("late"), mark=mark, timeout=0.01)
         release.set()
         await journal.append(Kind.ACCESS_GRANTED, grant("again"), mark=mark)
     found = rows(path)
     assert [(event.kind, event.data["attempt"]) for event in found] == [
-        (Kind.ACCESS_GRANTED, "late"),
+        (kind, "late"),
         (Kind.PASSAGE_NOT_TAKEN, "late"),
         (Kind.ACCESS_GRANTED, "again"),
     ]
@@ -259,16 +264,25 @@ async def test_a_cancelled_caller_counts_as_one_that_gave_up(path: Path, slow: t
 # Restart.
 
 
-async def test_a_grant_without_outcome_becomes_unknown_at_the_next_start(path: Path) -> None:
+@OPENINGS
+async def test_an_opening_without_outcome_becomes_unknown_at_the_next_start(path: Path, kind: Kind) -> None:
     async with journal_at(path) as journal:
-        await journal.append(Kind.ACCESS_GRANTED, grant("walked"))
+        await journal.append(kind, grant("walked"))
         await journal.append(Kind.PASSAGE_COMPLETED, grant("walked"))
-        await journal.append(Kind.ACCESS_GRANTED, grant("open"))
+        await journal.append(kind, grant("open"))
     async with journal_at(path):
         pass
     async with journal_at(path):
         pass
     assert [(event.kind, event.data["attempt"]) for event in rows(path)][3:] == [(Kind.PASSAGE_UNKNOWN, "open")]
+
+
+async def test_an_accepted_order_that_opens_nothing_waits_for_no_outcome(path: Path) -> None:
+    async with journal_at(path) as journal:
+        await journal.append(Kind.COMMAND_ACCEPTED, {"lane": "lane-1", "verb": "lockdown"})
+    async with journal_at(path) as journal:
+        await journal.position()
+    assert kinds(path) == [Kind.COMMAND_ACCEPTED]
 
 
 def tear(path: Path, copy: Path) -> None:
@@ -410,8 +424,9 @@ async def test_a_full_disk_refuses_and_recovers_with_a_gap_that_counts(path: Pat
     assert "full" in gap["why"]
 
 
-async def test_a_commit_that_reported_failure_but_is_durable_does_not_stay_a_grant(
-    path: Path, disk: type[FullStore]
+@OPENINGS
+async def test_a_commit_that_reported_failure_but_is_durable_does_not_stay_an_opening(
+    path: Path, disk: type[FullStore], kind: Kind
 ) -> None:
     clock = FakeClock()
     mark = (b"m" * 32, clock.now() + timedelta(seconds=20))
@@ -419,11 +434,11 @@ async def test_a_commit_that_reported_failure_but_is_durable_does_not_stay_a_gra
         await journal.append(Kind.GATE_BOOT, {})
         disk.durable_anyway = True
         with pytest.raises(RecordUnavailableError):
-            await journal.append(Kind.ACCESS_GRANTED, grant("ghost"), mark=mark)
+            await journal.append(kind, grant("ghost"), mark=mark)
         await journal.append(Kind.ACCESS_GRANTED, grant("real"), mark=mark)
     assert [(event.kind, event.data.get("attempt")) for event in rows(path)] == [
         (Kind.GATE_BOOT, None),
-        (Kind.ACCESS_GRANTED, "ghost"),
+        (kind, "ghost"),
         (Kind.PASSAGE_NOT_TAKEN, "ghost"),
         (Kind.ACCESS_GRANTED, "real"),
     ]

@@ -104,20 +104,22 @@ async def test_that_something_is_left_out_is_durable_from_the_beginning(path: Pa
         assert [(event.kind, event.data["why"]) for event in held(path)] == [(Kind.LOG_GAP, FULL)]
 
 
-async def test_exits_passages_alarms_and_fire_are_written_from_the_reserve(path: Path) -> None:
+async def test_exits_orders_passages_alarms_and_fire_are_written_from_the_reserve(path: Path) -> None:
     async with journal_at(path, limits=NO_ROOM) as journal:
         with pytest.raises(JournalFullError):
             await journal.append(Kind.ACCESS_GRANTED, grant("out", "out"))
         # As a lane does for whoever leaves: the lane opens, and the record follows.
         journal.note(Kind.ACCESS_GRANTED, grant("out", "out"))
         journal.note(Kind.PASSAGE_COMPLETED, grant("out", "out"))
+        await journal.append(Kind.COMMAND_ACCEPTED, grant("order"))
+        journal.note(Kind.PASSAGE_COMPLETED, grant("order"))
         journal.note(Kind.FIRE_ASSERTED, {"lane": "lane-1"})
         journal.note(Kind.ACCESS_DENIED, {"reason": "record_unavailable"})
         journal.note(Kind.DEVICE_DEGRADED, {"device": "camera"})
-    written = [Kind.LOG_GAP, Kind.ACCESS_GRANTED, Kind.PASSAGE_COMPLETED, Kind.FIRE_ASSERTED]
-    assert kinds(path)[:4] == written
+    leaving, ordered = ([kind, Kind.PASSAGE_COMPLETED] for kind in (Kind.ACCESS_GRANTED, Kind.COMMAND_ACCEPTED))
+    assert kinds(path)[:6] == [Kind.LOG_GAP, *leaving, *ordered, Kind.FIRE_ASSERTED]
     # A clean stop writes the numbers too.
-    gap = held(path)[4].data
+    gap = held(path)[6].data
     assert (gap["why"], gap["refused"], gap["dropped"]) == (FULL, 1, 1)
     assert chain.verify(path, PUBLIC).problems == ()
 

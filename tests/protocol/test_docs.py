@@ -15,9 +15,25 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from controller import acl
 from controller.batch import What
 from policy.situation import ClockQuality
-from protocol import ack, beacon, events, fields, health, packing, replay, statement, status, topics, zone
+from protocol import (
+    ack,
+    beacon,
+    command,
+    emergency,
+    events,
+    fields,
+    health,
+    packing,
+    replay,
+    statement,
+    status,
+    topics,
+    zone,
+)
 from protocol.ack import Ack
 from protocol.beacon import Beacon
+from protocol.command import Answer, Asked, CommandVerb, Refused
+from protocol.emergency import Emergency
 from protocol.events import Kind
 from protocol.health import CameraHealth, Health
 from protocol.replay import Replay
@@ -33,11 +49,15 @@ LEAVES: dict[str, Callable[[str, str], str]] = {
     "alarm": topics.alarm,
     "ack": topics.ack,
     "replay": topics.replay,
+    "command": topics.command,
+    "result": topics.result,
+    "emergency": lambda site, _gate: topics.emergency(site),
     "time": lambda site, _gate: topics.time(site),
     "zoneTag": lambda site, gate: topics.zone_tag(site, gate, "{zone}"),
 }
 KEY = ec.generate_private_key(ec.SECP256R1())
 CONTROLLER = CHECKOUT / "controller"
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def read_yaml(lines: list[str]) -> Any:
@@ -106,6 +126,11 @@ def test_asyncapi_has_every_enumerated_word_and_limit(api: Any) -> None:
     assert schemas["time"]["properties"]["t"]["pattern"] == f"^{beacon.TIME.pattern}$"
     assert api["operations"]["receiveTime"]["bindings"]["mqtt"]["messageExpiryInterval"] == beacon.EXPIRY_S
     assert api["operations"]["sendHealth"]["bindings"]["mqtt"]["messageExpiryInterval"] == health.EXPIRY_S
+    for name in ("receiveCommand", "sendResult"):
+        assert api["operations"][name]["bindings"]["mqtt"]["messageExpiryInterval"] == command.EXPIRY_S
+    assert schemas["sealedOrder"]["maxLength"] == command.MAX_SEALED
+    assert schemas["result"]["properties"]["results"]["maxProperties"] == command.MAX_RESULTS
+    assert schemas["emergency"]["properties"]["levels"]["maxProperties"] == emergency.MAX_ZONES
     assert schemas["batch"]["maxItems"] == packing.MAX_RECORDS
     assert f"{packing.MAX_BYTES} bytes" in (CHECKOUT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8")
     assert schemas["sealed"]["maxLength"] == statement.MAX_SEALED
@@ -124,12 +149,43 @@ def test_asyncapi_has_every_field_of_every_payload(api: Any) -> None:
         "camera": CameraHealth("camera.hall", 15, 3, 2, 0, 1500, 3500).body(),
         "ack": json.loads(Ack("e", 1, "0" * 64).encode("s", "g", KEY)),
         "replay": json.loads(Replay("e", 1, 1).encode("s", "g", KEY)),
+        "emergency": json.loads(Emergency("s", 1, NOW, NOW, {"z": 1}).encode(KEY)),
         "time": json.loads(Beacon(datetime(2026, 11, 24, tzinfo=UTC), 1).encode()),
     }
     for name, payload in payloads.items():
         schema = api["components"]["schemas"][name]
         assert list(schema["properties"]) == list(payload), name
         assert set(schema["required"]) == {key for key, value in payload.items() if value is not None}, name
+
+
+def test_asyncapi_has_every_form_of_an_order_and_of_an_answer(api: Any) -> None:
+    sealed = command.seal(b"", KEY)
+    answers = [Answer("c", bytes(16)), Answer("c", refused="late"), Answer("c", results={"l": None})]
+    forms = {
+        "command": [Asked("c").encode(), command.order("c", sealed, sealed)],
+        "result": [each.encode() for each in answers],
+    }
+    for name, payloads in forms.items():
+        schema = api["components"]["schemas"][name]
+        keys = [set(json.loads(each)) for each in payloads]
+        assert set(schema["properties"]) == set.union(*keys), name
+        assert set(schema["required"]) == set.intersection(*keys), name
+
+
+def test_the_orders_page_has_every_verb_and_every_reason() -> None:
+    page = (CHECKOUT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert re.findall(r"(?m)^\| `(\w+)` \|[^|]+\|[^|]*\|[^|]+\|$", page) == list(CommandVerb)
+    reasons = re.findall(r"(?m)^\| (`[^|]+`) \| [^|]+ \|$", page)
+    found = re.findall(r"`(\w+)`", " ".join(reasons))
+    assert set(found) - {"why"} == {
+        *Refused,
+        "lockdown",
+        "out_of_service",
+        "lane_busy",
+        "nothing_to_do",
+        "record_unavailable",
+    }
+    assert [each for each in found if each in set(Refused)] == list(Refused)
 
 
 def test_asyncapi_references_lead_somewhere(api: Any) -> None:
@@ -166,6 +222,9 @@ def test_the_topic_table_has_every_topic() -> None:
         topics.health("<site>", "<gate>"),
         topics.ack("<site>", "<gate>"),
         topics.replay("<site>", "<gate>"),
+        topics.command("<site>", "<gate>"),
+        topics.result("<site>", "<gate>"),
+        topics.emergency("<site>"),
         topics.time("<site>"),
         topics.zone_tag("<site>", "<gate>", "<zone>"),
     ]
@@ -234,6 +293,9 @@ def test_every_leaf_has_exactly_one_writer_in_the_access_list() -> None:
         "health": ["gate-1"],
         "ack": ["controller"],
         "replay": ["controller"],
+        "cmd": ["controller"],
+        "res": ["gate-1"],
+        "emergency": ["controller"],
         "time": ["controller"],
         "tag": ["gate-1"],
     }

@@ -26,6 +26,7 @@ from protocol.mqtt import (
     TlsFilesError,
     Will,
 )
+from protocol.mqtt_connection import MAX_CORRELATION
 from testbed.broker import Broker
 from testbed.pki import DevicePki, Identity
 
@@ -290,17 +291,34 @@ async def test_the_will_is_published_when_the_connection_breaks_and_not_when_it_
     assert [(message.topic, message.payload) for message in received] == [(topics.online("hq", "gate-2"), b"gone")]
 
 
-async def test_user_properties_and_content_type_travel(broker: Broker, make_link: MakeLink) -> None:
+async def test_user_properties_response_topic_and_correlation_data_travel(broker: Broker, make_link: MakeLink) -> None:
     broker.start()
     inbox = Inbox()
     controller = make_link("controller", on_message=inbox)
     await controller.subscribe("pacs/1/hq/+/evt")
     await up(controller)
     gate = await up(make_link("gate-1"))
-    properties = PublishProperties("application/json", expiry=60, user=(("seq", "7"),))
+    properties = PublishProperties("application/json", 60, (("seq", "7"),), topics.result("hq", "gate-1"), b"\x00c-1")
     await gate.publish(topics.event("hq", "gate-1"), b"{}", properties=properties)
-    [message] = await inbox.wait(1)
-    assert message.user == {"seq": "7"}
+    await gate.publish(topics.event("hq", "gate-1"), b"{}")
+    full, bare = await inbox.wait(2)
+    assert (full.user, full.response_topic, full.correlation) == ({"seq": "7"}, "pacs/1/hq/gate-1/res", b"\x00c-1")
+    assert (bare.user, bare.response_topic, bare.correlation) == ({}, None, None)
+
+
+async def test_correlation_data_over_the_limit_is_not_kept_and_its_message_is(
+    broker: Broker, make_link: MakeLink
+) -> None:
+    broker.start()
+    inbox = Inbox()
+    controller = make_link("controller", on_message=inbox)
+    await controller.subscribe("pacs/1/hq/+/evt")
+    await up(controller)
+    gate = await up(make_link("gate-1"))
+    for size in (MAX_CORRELATION, MAX_CORRELATION + 1):
+        properties = PublishProperties(correlation=bytes(size))
+        await gate.publish(topics.event("hq", "gate-1"), b"{}", properties=properties)
+    assert [message.correlation for message in await inbox.wait(2)] == [bytes(MAX_CORRELATION), None]
 
 
 async def test_a_payload_over_the_limit_is_not_sent(broker: Broker, make_link: MakeLink) -> None:

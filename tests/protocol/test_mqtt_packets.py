@@ -41,6 +41,10 @@ def made(of: Publish, more: Properties | None = None) -> bytes:
     properties = more or properties_of_publish()
     if of.user:
         properties.UserProperty = of.user
+    if of.response_topic is not None:
+        properties.ResponseTopic = of.response_topic
+    if of.correlation is not None:
+        properties.CorrelationData = of.correlation
     head = text(of.topic) + (struct.pack(">H", of.mid) if of.qos else b"")
     packed = bytes(properties.pack())  # type: ignore[no-untyped-call]
     return packet(0x30 | of.qos << 1 | of.retain, head + packed + of.payload)
@@ -55,7 +59,11 @@ def publishes(draw: st.DrawFn) -> Publish:
     qos = draw(st.integers(0, 1))
     user = draw(st.lists(st.tuples(WORDS, WORDS), max_size=3))
     mid = draw(st.integers(1, 65535)) if qos else 0
-    return Publish(draw(WORDS.filter(len)), draw(PAYLOADS), qos, draw(st.booleans()), mid, user)
+    response_topic = draw(st.none() | WORDS.filter(lambda text: not {*text} & {"#", "+"}))
+    correlation = draw(st.none() | st.binary(max_size=80))
+    return Publish(
+        draw(WORDS.filter(len)), draw(PAYLOADS), qos, draw(st.booleans()), mid, user, response_topic, correlation
+    )
 
 
 @given(of=publishes())
@@ -63,16 +71,34 @@ def test_reads_what_paho_writes(of: Publish) -> None:
     assert publish(made(of)) == of
 
 
-def test_every_property_of_a_publish_is_passed_over() -> None:
+def test_every_other_property_of_a_publish_is_passed_over() -> None:
     properties = properties_of_publish()
     properties.PayloadFormatIndicator = 1
     properties.MessageExpiryInterval = 60
     properties.ContentType = "application/json"
-    properties.ResponseTopic = "a/b"
-    properties.CorrelationData = b"123"
     properties.SubscriptionIdentifier = 300
-    of = Publish("t", b"payload", 1, True, 7, [("a", "b"), ("c", "")])
+    of = Publish("t", b"payload", 1, True, 7, [("a", "b"), ("c", "")], "a/b", b"123")
     assert publish(made(of, properties)) == of
+
+
+@pytest.mark.parametrize("topic", ["", "#", "a/+/b"])
+def test_a_response_topic_that_is_no_topics_name_is_given_as_it_is_for_a_broker_hands_it_on(topic: str) -> None:
+    body = b"\x08" + text(topic)
+    assert publish(packet(0x30, text("t") + number(len(body)) + body)).response_topic == topic
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        b"\x08" + text("a") + b"\x08" + text("a"),
+        b"\x08" + text("") + b"\x08" + text("a"),
+        b"\x09" + text("1") + b"\x26" + text("a") + text("b") + b"\x09" + text("2"),
+        b"\x09" + text("") + b"\x09" + text(""),
+    ],
+)
+def test_a_second_response_topic_or_second_correlation_data_is_refused(properties: bytes) -> None:
+    with pytest.raises(PacketError, match="twice"):
+        publish(packet(0x30, text("t") + number(len(properties)) + properties))
 
 
 def test_a_topic_alias_is_refused_for_we_allow_none() -> None:
@@ -96,6 +122,11 @@ def test_a_topic_alias_is_refused_for_we_allow_none() -> None:
         text("t") + b"\x05\x26\x00\x01\xff\x00\x00",
         text("t") + b"\x01\x02",
         text("t") + b"\x02\x0b\x80",
+        text("t") + b"\x05\x08\x00\x02\xff\xfe",
+        text("t") + b"\x01\x08",
+        text("t") + b"\x02\x09\x00",
+        text("t") + b"\x04\x08\x00\x05a",
+        text("t") + b"\x04\x09\x00\x02a" + b"payload",
     ],
 )
 def test_a_publish_that_breaks_the_protocol_is_one_typed_error(body: bytes) -> None:
@@ -122,7 +153,7 @@ def test_any_bytes_are_a_publish_or_one_typed_error(first: int, body: bytes) -> 
     except PacketError:
         return
     assert found.qos in {0, 1}
-    assert len(found.payload) <= len(body)
+    assert len(found.payload) + len(found.response_topic or "") + len(found.correlation or b"") <= len(body)
 
 
 @given(whole=st.lists(publishes().map(made) | st.just(b"\xd0\x00"), max_size=8), cuts=st.data())
