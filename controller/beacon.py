@@ -5,34 +5,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from protocol import topics
 from protocol.beacon import EXPIRY_S, INTERVAL_S, Beacon
 from protocol.clock import Clock
-from protocol.mqtt import PublishProperties, PubResult
-
-
-class Broker(Protocol):
-    """The part of protocol.mqtt.MqttLink that is used here."""
-
-    @property
-    def connected(self) -> bool: ...
-
-    async def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        properties: PublishProperties | None = None,
-    ) -> PubResult: ...
+from protocol.mqtt import Publisher, PublishProperties
 
 
 class Beacons:
     def __init__(
-        self, link: Broker, *, site: str, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self, link: Publisher, *, site: str, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         self._link, self._topic, self._clock, self._sleep = link, topics.time(site), clock, sleep
         self._seq = 0

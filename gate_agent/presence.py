@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Protocol
 
 from gate_agent.journal import RecordUnavailableError
 from gate_agent.uplink_faults import Answer, Faults
 from protocol import topics
 from protocol.backoff import Backoff
 from protocol.health import EXPIRY_S, Health
-from protocol.mqtt import PublishProperties, PubResult, Will
+from protocol.mqtt import Publisher, PublishProperties, Will
 from protocol.status import GateState, Online
 
 WILL_DELAY_S = 15
@@ -25,23 +24,6 @@ BIRTH_AGAIN_S = WILL_DELAY_S + 5.0
 """A will of the connection before that comes late, out of the broker's turn, is overruled by a second birth."""
 RETRY_BASE_S, RETRY_CAP_S = 5.0, 60.0
 """What the broker refuses is offered again at this pace."""
-
-
-class Publisher(Protocol):
-    """The part of protocol.mqtt.MqttLink that is used here."""
-
-    @property
-    def connected(self) -> bool: ...
-
-    async def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        properties: PublishProperties | None = None,
-    ) -> PubResult: ...
 
 
 Later = Callable[[str, float, Callable[[], None]], None]

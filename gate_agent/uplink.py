@@ -19,7 +19,7 @@ from paho.mqtt.client import topic_matches_sub
 from gate_agent import replaying
 from gate_agent.alarm_copies import AlarmCopies
 from gate_agent.journal import AckMismatchError, Record, RecordUnavailableError
-from gate_agent.presence import Presence, Publisher, last_will
+from gate_agent.presence import Presence, last_will
 from gate_agent.replaying import Replays
 from gate_agent.sending import Sending
 from gate_agent.timers import CallLater, Handle
@@ -30,7 +30,7 @@ from protocol.ack import Ack
 from protocol.backoff import Backoff
 from protocol.events import Kind
 from protocol.health import Health
-from protocol.mqtt import LinkState, Message, PublishProperties, PubResult, Will
+from protocol.mqtt import LinkState, Message, Publisher, PublishProperties, PubResult, Will
 from protocol.replay import Replay
 from protocol.status import GateState
 

@@ -7,13 +7,13 @@ another client can make a gate forget.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc.cose import PublicKey
-from protocol.statement import Purpose, Statement, StatementError, open_sealed
+from protocol import events, fields
+from protocol.statement import Purpose, Statement, StatementError, addressed
 
 MAX_BYTES = 1536
 
@@ -27,25 +27,14 @@ class Ack:
 
     def encode(self, site: str, gate: str, key: ec.EllipticCurvePrivateKey) -> bytes:
         sealed = Statement(site, gate, self.epoch, 1, self.seq, self.hash).seal(Purpose.ACK, key)
-        body = {"v": 1, "epoch": self.epoch, "seq": self.seq, "hash": self.hash, "sealed": sealed}
-        return json.dumps(body, separators=(",", ":")).encode()
+        return fields.encode({"epoch": self.epoch, "seq": self.seq, "hash": self.hash, "sealed": sealed})
 
 
 def parse(raw: bytes, site: str, gate: str, signer: PublicKey) -> Ack:
     """Raises ValueError on anything but an acknowledgement for this gate, signed by `signer`."""
-    if len(raw) > MAX_BYTES:
-        raise ValueError("acknowledgement too long")
-    try:
-        body = json.loads(raw)
-    except RecursionError as error:
-        raise ValueError("not an acknowledgement") from error
-    match body:
-        case {"v": 1, "epoch": str(epoch), "seq": int(seq), "hash": str(record), "sealed": str(sealed)}:
-            found = open_sealed(sealed, Purpose.ACK, signer)
-        case _:
-            raise ValueError("not an acknowledgement")
-    if (found.site, found.gate) != (site, gate):
-        raise StatementError("an acknowledgement for another gate")
-    if (found.epoch, found.last, found.hash) != (epoch, seq, record):
+    body = fields.read(raw, MAX_BYTES)
+    shown = Ack(body.word("epoch"), body.number("seq", 1), body.text("hash", events.HASH, "a SHA-256 in hex"))
+    found = addressed(body, Purpose.ACK, site, gate, signer)
+    if shown != Ack(found.epoch, found.last, found.hash):
         raise StatementError("the values beside the sealed ones are others")
-    return Ack(epoch, seq, record)
+    return shown

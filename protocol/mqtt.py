@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from protocol.backoff import Backoff
 from protocol.clock import Clock
@@ -45,6 +46,7 @@ __all__ = [
     "MqttSettings",
     "PubResult",
     "PublishProperties",
+    "Publisher",
     "TlsFilesError",
     "Will",
 ]
@@ -61,6 +63,23 @@ class LinkState:
     """The broker still had this client's session: what it queued comes by itself."""
     reason: str
     """Why it is not connected; empty while it is."""
+
+
+class Publisher(Protocol):
+    """The part of MqttLink that whoever publishes needs."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        properties: PublishProperties | None = None,
+    ) -> PubResult: ...
 
 
 class MqttLink:

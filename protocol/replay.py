@@ -6,14 +6,14 @@ one request at a time.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc.cose import PublicKey
+from protocol import fields
 from protocol.events import GENESIS
-from protocol.statement import Purpose, Statement, StatementError, open_sealed
+from protocol.statement import Purpose, Statement, StatementError, addressed
 
 MAX_BYTES = 1536
 EXPIRY_S = 60
@@ -29,25 +29,14 @@ class Replay:
 
     def encode(self, site: str, gate: str, key: ec.EllipticCurvePrivateKey) -> bytes:
         sealed = Statement(site, gate, self.epoch, self.first, self.last, GENESIS).seal(Purpose.REPLAY, key)
-        body = {"v": 1, "epoch": self.epoch, "from": self.first, "to": self.last, "sealed": sealed}
-        return json.dumps(body, separators=(",", ":")).encode()
+        return fields.encode({"epoch": self.epoch, "from": self.first, "to": self.last, "sealed": sealed})
 
 
 def parse(raw: bytes, site: str, gate: str, signer: PublicKey) -> Replay:
     """Raises ValueError on anything but a request to this gate, signed by `signer`."""
-    if len(raw) > MAX_BYTES:
-        raise ValueError("replay request too long")
-    try:
-        body = json.loads(raw)
-    except RecursionError as error:
-        raise ValueError("not a replay request") from error
-    match body:
-        case {"v": 1, "epoch": str(epoch), "from": int(first), "to": int(last), "sealed": str(sealed)}:
-            found = open_sealed(sealed, Purpose.REPLAY, signer)
-        case _:
-            raise ValueError("not a replay request")
-    if (found.site, found.gate) != (site, gate):
-        raise StatementError("a request to another gate")
-    if (found.epoch, found.first, found.last) != (epoch, first, last):
+    body = fields.read(raw, MAX_BYTES)
+    shown = Replay(body.word("epoch"), body.number("from", 1), body.number("to", 1))
+    found = addressed(body, Purpose.REPLAY, site, gate, signer)
+    if shown != Replay(found.epoch, found.first, found.last):
         raise StatementError("the values beside the sealed ones are others")
-    return Replay(epoch, first, last)
+    return shown

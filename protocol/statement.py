@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mdoc.cose import PublicKey
 from mdoc.errors import MdocError
+from protocol.fields import Fields
 from protocol.signed import open_signed, seal
 
 MAX_SEALED = 1024
 """Characters of the sealed form; some 420 are used."""
-HASH = re.compile(r"[0-9a-f]{64}")
+_SEALED = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_SEALED}}}")
 _NAMES = ("site", "gate", "epoch", "from", "to", "hash")
 
 
@@ -95,4 +96,15 @@ def from_data(data: Any, purpose: Purpose, signer: PublicKey) -> Statement:
     found = open_sealed(data.get("sealed"), purpose, signer)
     if (found.first, found.last, found.hash) != (data.get("from"), data.get("to"), data.get("hash")):
         raise StatementError("the values beside the sealed ones are others")
+    return found
+
+
+def addressed(body: Fields, purpose: Purpose, site: str, gate: str, signer: PublicKey) -> Statement:
+    """The statement in a message of the controller to one gate, whose other fields have been taken. Raises ValueError, also for
+    one that is meant for another gate."""
+    sealed = body.text("sealed", _SEALED, "base64url text")
+    body.done()
+    found = open_sealed(sealed, purpose, signer)
+    if (found.site, found.gate) != (site, gate):
+        raise StatementError("it is about another gate")
     return found

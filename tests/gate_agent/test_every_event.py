@@ -18,14 +18,10 @@ import pytest
 
 from drivers.ports import DriverError, LaneSignal
 from gate_agent.barrier import Barrier
-from gate_agent.clockwatch import ClockWatch
 from gate_agent.control import ALL
-from gate_agent.guard import Guard
 from gate_agent.journal import Journal, Record, RecordUnavailableError
 from gate_agent.journal_writer import UPKEEP_S
 from gate_agent.passage import Effect, Egress, Settings
-from gate_agent.timekeeping import KernelState
-from gate_agent.timekeeping import Settings as ClockSettings
 from gate_agent.uplink import RESEND_CAP_S
 from protocol.ack import Ack
 from protocol.events import Event, Kind
@@ -35,6 +31,7 @@ from tests.gate_agent.conftest import BARRIER, POLICY, REST, Bench, World
 from tests.gate_agent.fakes import FakeClock, beam
 from tests.gate_agent.journals import held, journal_at
 from tests.gate_agent.site import WAIT_S, Site, build, free_port
+from tests.gate_agent.test_guard import guard_of, watch_of
 from tests.gate_agent.test_judge import ANTIPASSBACK, ESCORT, IN, alone, holder, use
 from tests.gate_agent.uplink_bench import DENIED, OK, uplink_bench
 
@@ -229,23 +226,8 @@ async def test_a_beam_is_stuck_and_comes_back(bench: Bench) -> None:
 )
 async def test_a_guard_gives_orders(bench: Bench) -> None:
     await use(bench, ANTIPASSBACK)
-    watch = ClockWatch(
-        bench.clock,
-        ClockSettings(),
-        records=None,
-        note=bench.journal.note,
-        call_later=bench.timers.call_later,
-        kernel=lambda: KernelState(True, 12, 0.0),
-        seconds=bench.clock.monotonic,
-    )
-    guard = Guard(
-        {"hall-in": bench.lane.barrier},
-        bench.journal.note,
-        zones=bench.services.judge.zones,
-        watch=watch,
-        zones_of=lambda _lane: ["lobby"],
-        degraded=list,
-    )
+    watch = watch_of(bench)
+    guard = guard_of(bench, watch)
     watch.look()
     for verb in ("lockdown", "free", "release", "free", "release", "forgive"):
         await guard.handle(verb, ALL, {})

@@ -22,9 +22,20 @@ from protocol.events import Kind
 from tests.gate_agent.conftest import Bench
 
 
-@pytest.fixture
-async def socket(bench: Bench, tmp_path: Path) -> AsyncIterator[Path]:
-    watch = ClockWatch(
+def guard_of(bench: Bench, watch: ClockWatch) -> Guard:
+    return Guard(
+        {"hall-in": bench.lane.barrier},
+        bench.journal.note,
+        zones=bench.services.judge.zones,
+        watch=watch,
+        zones_of=lambda _lane: ["lobby"],
+        degraded=lambda: ["no_uplink"],
+    )
+
+
+def watch_of(bench: Bench) -> ClockWatch:
+    """A synchronised clock."""
+    return ClockWatch(
         bench.clock,
         Settings(),
         records=None,
@@ -33,14 +44,11 @@ async def socket(bench: Bench, tmp_path: Path) -> AsyncIterator[Path]:
         kernel=lambda: KernelState(True, 12, 0.0),
         seconds=bench.clock.monotonic,
     )
-    guard = Guard(
-        {"hall-in": bench.lane.barrier},
-        bench.journal.note,
-        zones=bench.services.judge.zones,
-        watch=watch,
-        zones_of=lambda _lane: ["lobby"],
-        degraded=lambda: ["no_uplink"],
-    )
+
+
+@pytest.fixture
+async def socket(bench: Bench, tmp_path: Path) -> AsyncIterator[Path]:
+    guard = guard_of(bench, watch_of(bench))
     control = Control(tmp_path / "guard", guard.handle)
     await control.start()
     yield tmp_path / "guard"
