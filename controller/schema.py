@@ -140,6 +140,106 @@ STEPS: tuple[str, ...] = (
         levels TEXT NOT NULL
     );
     """,
+    # 4: what is counted and outlives the rows it was counted from; who read exact times; what retention removed.
+    """
+    CREATE TABLE rolled (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        arrival INTEGER NOT NULL
+    );
+    INSERT INTO rolled VALUES (1, 0);
+    CREATE TABLE quarters (
+        quarter INTEGER NOT NULL,
+        gate TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        dir TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        carrier TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (quarter, gate, lane, dir, kind, reason, carrier)
+    ) WITHOUT ROWID;
+    CREATE TABLE days (
+        day TEXT NOT NULL,
+        gate TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        dir TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        carrier TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (day, gate, lane, dir, kind, reason, carrier)
+    ) WITHOUT ROWID;
+    CREATE TABLE latencies (
+        quarter INTEGER NOT NULL,
+        gate TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        carrier TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        bucket INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (quarter, gate, lane, carrier, stage, bucket)
+    ) WITHOUT ROWID;
+    CREATE TABLE deletions (
+        number INTEGER PRIMARY KEY,
+        time TEXT NOT NULL,
+        what TEXT NOT NULL,
+        before TEXT NOT NULL,
+        n INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        prev TEXT NOT NULL,
+        hash TEXT NOT NULL
+    );
+    CREATE TABLE reads (
+        number INTEGER PRIMARY KEY,
+        time TEXT NOT NULL,
+        operator TEXT NOT NULL,
+        role TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        reference TEXT NOT NULL,
+        query TEXT NOT NULL,
+        prev TEXT NOT NULL,
+        hash TEXT NOT NULL
+    );
+    """,
+    # 5: alarms as somebody works on them, and each change of one.
+    """
+    CREATE TABLE alarm_states (
+        id INTEGER PRIMARY KEY,
+        gate TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        severity TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        raised TEXT NOT NULL,
+        last TEXT NOT NULL,
+        acknowledged TEXT,
+        operator TEXT,
+        role TEXT,
+        escalated TEXT,
+        cleared TEXT
+    );
+    CREATE TABLE alarm_changes (
+        id INTEGER PRIMARY KEY,
+        alarm INTEGER NOT NULL,
+        time TEXT NOT NULL,
+        change TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX alarm_changes_alarm ON alarm_changes (alarm);
+    """,
+    # 6: how far each webhook has come in the changes of alarms.
+    """
+    CREATE TABLE webhooks (
+        name TEXT PRIMARY KEY,
+        change INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        due TEXT,
+        failed TEXT
+    ) WITHOUT ROWID;
+    """,
 )
 
 

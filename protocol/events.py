@@ -117,6 +117,24 @@ HOUSEKEEPING = frozenset(
 )
 """State and health: what a journal at its size bound gives up next after what the controller has (gate_agent.retention)."""
 
+TIMED = frozenset(
+    {
+        Kind.ACCESS_GRANTED,
+        Kind.LANE_OPENED,
+        Kind.PASSAGE_COMPLETED,
+        Kind.PASSAGE_NOT_TAKEN,
+        Kind.PASSAGE_UNKNOWN,
+        Kind.PASSAGE_REVERSED,
+        Kind.EGRESS_BUTTON,
+        Kind.DOOR_OPENED,
+        Kind.DOOR_CLOSED,
+        Kind.ESCORT_BOUND,
+        Kind.ANTIPASSBACK_SOFT,
+    }
+)
+"""Rows of these tell the exact time at which somebody who was let in, or out, walked: for the security officer alone, and for days
+only (docs/privacy.md)."""
+
 
 class EventError(ValueError):
     """A payload that is not one of our events."""
