@@ -114,7 +114,7 @@ else
     [ -e /etc/mosquitto/conf.d/gwanmun.conf ] || put 644 "$src/deploy/mosquitto/gwanmun.conf" /etc/mosquitto/conf.d/gwanmun.conf
     # A change of the access list comes into force without root for the controller.
     put 755 "$src/deploy/mosquitto/apply-acl.sh" "$lib/gwanmun/apply-acl"
-    for unit in gwanmun-broker.path gwanmun-broker.service; do put 644 "$src/deploy/systemd/$unit" "$lib/systemd/system/$unit"; done
+    for unit in gwanmun-broker.path gwanmun-broker.service gwanmun-broker-again.service; do put 644 "$src/deploy/systemd/$unit" "$lib/systemd/system/$unit"; done
 fi
 ln -sfn "$opt/$role/bin/gwanmun" /usr/local/bin/gwanmun
 systemctl daemon-reload

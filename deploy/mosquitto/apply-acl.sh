@@ -2,12 +2,28 @@
 # Puts the controller's access list into force: apply-acl SOURCE TARGET COMMAND [ARGUMENT...]
 # COMMAND makes the broker load its files again. SOURCE belongs to the controller, which has no right over the broker's files; so
 # every line must be one that controller/acl.py can make for the user above it, whatever the controller has become.
-# A list that is refused leaves the one in force. Exit 0: in force; 1: refused, missing, or the broker did not load it.
+# A list that is refused leaves the one in force. Exit 0: in force; 1: refused or missing; 75: the broker did not load it, try again.
+#
+# apply-acl again SOURCE TARGET COMMAND [ARGUMENT...] runs COMMAND when SOURCE, or the list of revoked certificates beside TARGET, is
+# not the one that was last looked at.
 set -eu
 export LC_ALL=C
+again=no
+if [ "$1" = again ]; then
+    again=yes
+    shift
+fi
 source=$1 target=$2
 shift 2
 limit=2097152 # bytes; 1024 gates with the longest names stay below (tests/deploy/test_apply_acl.py)
+
+# Which files stand there. The time is that of the inode's last change: a file is written before it gets its name.
+standing() { stat -c '%n %i %z' "$source" "$(dirname "$target")/revoked.crl" 2>/dev/null || true; }
+
+if [ "$again" = yes ]; then
+    if [ "$(standing)" != "$(cat "$target.seen" 2>/dev/null)" ]; then exec "$@"; fi
+    exit 0
+fi
 
 new=$(mktemp "$target.XXXXXX")
 trap 'rm -f "$new"' EXIT
@@ -61,24 +77,18 @@ check() {
 }
 
 status=0
-round=0
-while [ "$round" -lt 10 ]; do
-    round=$((round + 1))
-    status=0
-    if [ -f "$source" ] && head -c $((limit + 1)) "$source" >"$new" && check; then
-        if ! cmp -s "$new" "$target"; then
-            chmod 644 "$new"
-            sync "$new"
-            mv -f "$new" "$target"
-            : >"$new"
-        fi
-    else
-        [ -f "$source" ] || echo "there is no access list at $source" >&2
-        status=1
+# Before anything is read: what changes from here on is seen by `again`.
+standing >"$target.seen"
+if [ -f "$source" ] && head -c $((limit + 1)) "$source" >"$new" && check; then
+    if ! cmp -s "$new" "$target"; then
+        chmod 644 "$new"
+        sync "$new"
+        mv -f "$new" "$target"
     fi
-    # In any case: a list of revoked certificates may have changed too.
-    "$@" || status=1
-    # What changed meanwhile starts nothing new while this still runs.
-    if [ "$status" -ne 0 ] || head -c $((limit + 1)) "$source" | cmp -s - "$target"; then break; fi
-done
+else
+    [ -f "$source" ] || echo "there is no access list at $source" >&2
+    status=1
+fi
+# In any case: a list of revoked certificates may have changed too.
+"$@" || [ "$status" -ne 0 ] || status=75
 exit "$status"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from controller import enrolled
 from controller.acl import render
+from controller.files import replace
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "mosquitto" / "apply-acl.sh"
 BEFORE = "what was in force\n"
@@ -36,11 +37,23 @@ class Place:
         )
 
     @property
+    def changed(self) -> bool:
+        """`again`: another file stands there than the last run has looked at."""
+        done = subprocess.run(
+            [SCRIPT, "again", self.source, self.target, "echo", "changed"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout == "changed\n"
+
+    @property
     def reloaded(self) -> int:
         return len(self.reloads.read_text().splitlines()) if self.reloads.exists() else 0
 
     def left(self) -> set[str]:
-        return {path.name for path in self.target.parent.iterdir()} - {"new", "acl", "reloads"}
+        return {path.name for path in self.target.parent.iterdir()} - {"new", "acl", "acl.seen", "reloads"}
 
 
 @pytest.fixture
@@ -80,13 +93,39 @@ def test_the_same_list_again_is_loaded_and_not_replaced(place: Place) -> None:
     assert place.reloaded == 2
 
 
-def test_what_changes_while_the_list_is_loaded_comes_into_force_too(place: Place) -> None:
+def test_what_changes_while_the_list_is_loaded_is_seen_afterwards(place: Place) -> None:
     later = place.source.with_name("reloads.later")
     later.write_text(render("hq", ["gate-1"]))
-    done = place.apply(GOOD, f'echo >>"$0"; test ! -e {later} || mv {later} {place.source}')
-    assert done.returncode == 0
+    assert place.apply(GOOD, f"mv {later} {place.source}").returncode == 0
+    assert place.changed
+    assert place.apply(None).returncode == 0
     assert place.target.read_text() == render("hq", ["gate-1"])
-    assert place.reloaded == 2
+    assert not place.changed
+
+
+def test_a_refused_list_is_not_looked_at_again_until_there_is_another(place: Place) -> None:
+    assert place.apply("pattern write #\n").returncode == 1
+    assert not place.changed
+    replace(place.source, GOOD.encode())
+    assert place.changed
+
+
+def test_certificates_revoked_while_the_list_is_loaded_are_seen_afterwards(place: Place) -> None:
+    revoked = place.target.with_name("revoked.crl")
+    assert place.apply(GOOD, f"touch {revoked}").returncode == 0
+    assert place.changed
+    assert place.apply(None).returncode == 0
+    assert not place.changed
+    revoked.unlink()
+
+
+def test_a_file_written_before_the_last_look_and_named_after_it_is_seen(place: Place) -> None:
+    written = place.source.with_name("reloads.written")
+    written.write_text(render("hq", ["gate-1"]))
+    os.utime(written, (0, 0))
+    assert place.apply(GOOD).returncode == 0
+    written.rename(place.source)
+    assert place.changed
 
 
 @pytest.mark.parametrize(
@@ -174,7 +213,7 @@ def test_a_missing_list_leaves_the_one_in_force(place: Place) -> None:
 
 
 def test_a_broker_that_does_not_load_the_list_is_a_failure(place: Place) -> None:
-    assert place.apply(GOOD, "false").returncode == 1
+    assert place.apply(GOOD, "false").returncode == 75
     assert place.target.read_text() == GOOD
 
 

@@ -247,6 +247,41 @@ def test_what_a_controller_may_not_say_does_not_reach_the_broker(building: Machi
     assert building.run("cat /etc/mosquitto/gwanmun/acl") == before
 
 
+def _with_a_line(building: Machine, line: str) -> str:
+    """Adds a line to gwanmun-broker.service; gives the command that takes it away again."""
+    place = "/run/systemd/system/gwanmun-broker.service.d"
+    building.run(f"mkdir -p {place} && cat >{place}/test.conf <<'END'\n[Service]\n{line}\nEND\nsystemctl daemon-reload")
+    return f"rm -r {place} && systemctl daemon-reload"
+
+
+def test_a_run_that_the_machine_spoiled_is_tried_again_without_another_change(building: Machine) -> None:
+    building.until(_in_force("gate-1"), "1")
+    building.until("systemctl is-active gwanmun-broker.service", "inactive")
+    # 219 is systemd's own where it could not put the process into its control group.
+    undo = _with_a_line(
+        building, "ExecStartPre=+/bin/sh -c 'test -e /run/spoiled || { touch /run/spoiled; exit 219; }'"
+    )
+    building.run("systemctl start gwanmun-broker.service", check=False)
+    assert building.run("test -e /run/spoiled && echo spoiled") == "spoiled"
+    state = "systemctl show --property=ActiveState,Result gwanmun-broker.service | xargs"
+    building.until(state, "Result=success ActiveState=inactive")
+    building.run(undo)
+
+
+def test_a_change_at_the_end_of_a_run_does_not_wait_for_the_next_change(building: Machine) -> None:
+    """systemd does not look at the path while the service runs."""
+    building.until(_in_force("gate-1"), "1")
+    building.until("systemctl is-active gwanmun-broker.service", "inactive")
+    building.run("systemctl stop gwanmun-controller")  # it would put the file right within two seconds
+    made = "/var/lib/gwanmun/controller/broker/acl"
+    building.run(f"cp -a {made} {made}.kept && sed 's/gate-1/gate-7/' {made} >/run/late")
+    undo = _with_a_line(building, f"ExecStartPost=+/bin/sh -c 'test ! -e /run/late || mv /run/late {made}'")
+    building.run("systemctl start gwanmun-broker.service")
+    building.until(_in_force("gate-7"), "1")
+    building.run(f"{undo}; mv {made}.kept {made}; systemctl start gwanmun-controller")
+    building.until(_in_force("gate-1"), "1")
+
+
 def test_stopping_is_clean_and_starting_again_works(building: Machine) -> None:
     for unit in ("gwanmun-agent", "gwanmun-controller"):
         building.until(f"systemctl is-active {unit}", "active")

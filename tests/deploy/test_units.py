@@ -15,7 +15,12 @@ from controller.config import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
-UNITS = ("gwanmun-agent.service", "gwanmun-controller.service", "gwanmun-broker.service")
+UNITS = (
+    "gwanmun-agent.service",
+    "gwanmun-controller.service",
+    "gwanmun-broker.service",
+    "gwanmun-broker-again.service",
+)
 MAX_EXPOSURE = 2.5
 """Of 10, as `systemd-analyze security` counts."""
 SCRIPTS = sorted([DEPLOY / "install.sh", ROOT / ".ci" / "run", *(ROOT / "scripts").glob("*.sh")])
@@ -83,6 +88,7 @@ def test_the_brokers_drop_in_verifies_without_a_word(tmp_path: Path) -> None:
 
 @needs_systemd
 def test_the_watch_over_the_access_list_verifies_without_a_word(tmp_path: Path) -> None:
+    _with_a_program("gwanmun-broker-again.service", tmp_path)
     shutil.copy(DEPLOY / "systemd" / "gwanmun-broker.path", _with_a_program("gwanmun-broker.service", tmp_path))
     done = _verify("gwanmun-broker.path", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -95,9 +101,12 @@ def test_watch_copy_broker_and_controller_name_the_same_access_list() -> None:
     broker = (DEPLOY / "mosquitto" / "gwanmun.conf").read_text("utf-8")
     assert f"PathChanged={made}\n" in watch
     assert f" {made} {in_force} systemctl " in copy
+    again = (DEPLOY / "systemd" / "gwanmun-broker-again.service").read_text("utf-8")
+    assert f" again {made} {in_force} systemctl --no-block start gwanmun-broker.service\n" in again
     assert f"acl_file {in_force}\n" in broker
     [revoked] = re.findall(r"(?m)^#crlfile (.+)$", broker)
     assert f"PathChanged={revoked}\n" in watch
+    assert Path(revoked) == Path(in_force).with_name("revoked.crl")
 
 
 def _with_a_program(unit: str, directory: Path) -> Path:
