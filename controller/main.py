@@ -36,7 +36,8 @@ from controller.live import LAST_EVENTS, Live
 from controller.pages import Condition, Pages
 from controller.schema import SchemaError
 from controller.sorting import LEAVES
-from controller.store import Store
+from controller.store import OtherSiteError, Store
+from controller.upkeep import Upkeep
 from protocol import sdnotify, topics
 from protocol.clock import Clock, SystemClock
 from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
@@ -90,7 +91,12 @@ class Controller:
             where = f"{config.web.bind}:{config.web.port}"
             raise StartError(f"화면 주소를 쓸 수 없습니다: {where}\n{where}: {error.strerror}") from error
         try:
-            store = self._store = await self._thread.call(partial(Store, config.database, config.time_zone))
+            opened = partial(Store, config.database, config.time_zone, site=config.site, retention=config.retention)
+            store = self._store = await self._thread.call(opened)
+        except OtherSiteError as error:
+            raise StartError(
+                f"다른 청사({error})의 저장소입니다: {config.database}\n{config.database} belongs to another site, {error}"
+            ) from error
         except (sqlite3.Error, OSError, SchemaError) as error:
             raise StartError(f"저장소를 열 수 없습니다: {config.database}\n{config.database}: {error}") from error
         await self.access_list.keep()
@@ -133,6 +139,9 @@ class Controller:
             asyncio.create_task(self._watch(), name="watchdog"),
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             asyncio.create_task(self.access_list.run(), name="access list"),
+            asyncio.create_task(
+                Upkeep(store, self._thread, clock=self._clock, random=self._random).run(), name="upkeep of the store"
+            ),
             *self.ingest.tasks,
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
