@@ -15,7 +15,18 @@ from protocol import toml, topics
 from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
 
-__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Place", "Web", "load", "load_api", "load_place"]
+__all__ = [
+    "ConfigError",
+    "ControllerConfig",
+    "Expected",
+    "Ingest",
+    "Place",
+    "Web",
+    "load",
+    "load_api",
+    "load_place",
+    "load_time_zone",
+]
 
 CLIENT_ID = "controller"
 """Common name of the controller's certificate; the broker's access list and its client id go by it (controller.acl)."""
@@ -53,6 +64,11 @@ class Place:
     @property
     def database(self) -> Path:
         return self.state_dir / "controller.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever may write the database (controller.state_lock)."""
+        return self.state_dir / "controller.lock"
 
     @property
     def gates(self) -> Path:
@@ -126,6 +142,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
 def load_place(path: Path) -> Place:
     """Site and places alone: no key of the controller has to be there, or readable. Raises ConfigError."""
     return _place(Table(path, toml.read(path), "", {}))
+
+
+def load_time_zone(path: Path) -> ZoneInfo:
+    """The site's. Raises ConfigError."""
+    return _time_zone(Table(path, toml.read(path), "", {}))
 
 
 def load_api(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Web, Path]:

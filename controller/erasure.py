@@ -17,8 +17,8 @@ from controller import scrub
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGES = 16384
-"""In one part: 64 MB, some 50 ms during which nothing is written."""
+PAGES = 8192
+"""In one part: 32 MB, some 50 ms during which nothing is written."""
 PART_S = 30.0
 """Longest that a part may take."""
 READER_MS = 100

@@ -24,6 +24,8 @@ from protocol.events import TIMED, Kind
 ROWS = 500
 """Removed in one transaction at most: some 20 ms of the store's thread."""
 MAX_KINDS = 1000
+ALWAYS = "~"
+"""Behind every time."""
 
 
 class Kept(StrEnum):
@@ -130,7 +132,7 @@ class Removal:
         with self._db.atomic():
             # Noted by a clock that was ahead: no later than now.
             self._db.execute("UPDATE misdated SET time = ? WHERE time > ?", [rfc3339(now), rfc3339(now)])
-        kinds = [kind for (kind,) in self._db.execute(_KINDS, [MAX_KINDS]).fetchall()]
+        kinds = self._kinds()
         for kept in Kept:
             before = rfc3339(now - self._settings.days(kept))
             proof = Run(self._db, kept, before)
@@ -139,10 +141,28 @@ class Removal:
                     yield from self._records(kind, before, proof, written)
         yield from self._tables(now, written)
 
+    def all_detail(self, now: datetime) -> Iterator[tuple[str, int]]:
+        """For a backup without it: every record of the class, and what nobody can look into, whatever its age."""
+        proof = Run(self._db, Kept.DETAIL, rfc3339(now))
+        for kind in self._kinds():
+            if class_of(kind) is Kept.DETAIL:
+                yield from self._records(kind, ALWAYS, proof, lambda: now)
+        yield from self._rows("poison", "topic, reason, digest", "last < ?", (ALWAYS,), rfc3339(now), lambda: now)
+
+    def detail(self) -> int:
+        """Records that tell when somebody walked."""
+        count = "SELECT count(*) FROM events WHERE kind = ?"
+        return sum(
+            self._db.execute(count, [kind]).fetchone()[0] for kind in self._kinds() if class_of(kind) is Kept.DETAIL
+        )
+
+    def _kinds(self) -> list[str]:
+        return [kind for (kind,) in self._db.execute(_KINDS, [MAX_KINDS]).fetchall()]
+
     def overdue(self, now: datetime) -> int:
         """Records that are kept beyond their time, because they lie behind a hole or a break that nobody has explained."""
         found = 0
-        for (kind,) in self._db.execute(_KINDS, [MAX_KINDS]).fetchall():
+        for kind in self._kinds():
             found += self._db.execute(
                 "SELECT count(*) FROM events e WHERE kind = ? AND time < ? "
                 "AND NOT EXISTS (SELECT 1 FROM misdated m WHERE m.arrival = e.arrival)",

@@ -20,8 +20,8 @@ from controller.site_time import Window
 from protocol.clock import rfc3339
 
 QUARTER_S = 900
-ROWS = 1000
-"""Counted in one transaction at most: some 10 ms of the store's thread."""
+ROWS = 500
+"""Counted in one transaction at most: some 20 ms of the store's thread."""
 MAX_DAYS = 4096
 """Quarters of which the day is remembered."""
 OURS, TOTAL = "ours", "total"

@@ -358,9 +358,11 @@ class _Work:
 
 def site_of(connection: sqlite3.Connection) -> str | None:
     """Whose database it is; one that does not say so yet, by its newest record."""
-    row = connection.execute("SELECT name FROM site").fetchone()
-    if row is not None:
-        return str(row[0])
+    if connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'site'").fetchone()[0]:
+        row = connection.execute("SELECT name FROM site").fetchone()
+        if row is not None:
+            return str(row[0])
+    # Older versions did not write it down.
     newest_record = connection.execute("SELECT raw FROM events ORDER BY arrival DESC LIMIT 1").fetchone()
     if newest_record is None:
         return None
