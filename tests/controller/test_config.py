@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,14 @@ def test_the_example_is_complete_and_its_commented_defaults_are_the_real_ones(fi
     bare = load(file)
     assert (plain.mqtt, plain.web, plain.ingest) == (bare.mqtt, bare.web, bare.ingest)
     assert plain.retention == bare.retention == Retention()
+
+
+def test_the_documents_name_every_period_with_its_default() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    for name in ("configuration.md", "store.md"):
+        text = (docs / name).read_text("utf-8")
+        for key, days in asdict(Retention()).items():
+            assert f"| `{key}` | {days} |" in text, (name, key)
 
 
 @pytest.mark.parametrize(
