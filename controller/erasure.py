@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAGES = 8192
 """In one part: 32 MB, some 50 ms during which nothing is written."""
-PART_S = 30.0
+PART_S = 10.0
 """Longest that a part may take."""
 READER_MS = 100
 """How long a reader of an old state is waited for; then it is tried again later."""

@@ -134,7 +134,7 @@ class Removal:
             self._db.execute("UPDATE misdated SET time = ? WHERE time > ?", [rfc3339(now), rfc3339(now)])
         kinds = self._kinds()
         for kept in Kept:
-            before = rfc3339(now - self._settings.days(kept))
+            before = self._before(kept, now)
             proof = Run(self._db, kept, before)
             for kind in kinds:
                 if class_of(kind) is kept:
@@ -156,6 +156,11 @@ class Removal:
             self._db.execute(count, [kind]).fetchone()[0] for kind in self._kinds() if class_of(kind) is Kept.DETAIL
         )
 
+    def _before(self, kept: Kept, now: datetime) -> str:
+        """By the site's whole days: else the proofs would tell for ever in which hour of a quiet night somebody passed."""
+        today = datetime.combine(now.astimezone(self._zone).date(), time(), self._zone)
+        return rfc3339(today - self._settings.days(kept))
+
     def _kinds(self) -> list[str]:
         return [kind for (kind,) in self._db.execute(_KINDS, [MAX_KINDS]).fetchall()]
 
@@ -166,7 +171,7 @@ class Removal:
             found += self._db.execute(
                 "SELECT count(*) FROM events e WHERE kind = ? AND time < ? "
                 "AND NOT EXISTS (SELECT 1 FROM misdated m WHERE m.arrival = e.arrival)",
-                [kind, rfc3339(now - self._settings.days(class_of(kind)))],
+                [kind, self._before(class_of(kind), now)],
             ).fetchone()[0]
         return found
 

@@ -92,6 +92,8 @@ def scrub(path: str, first: int, count: int) -> int:
             if offset == LOCK_BYTE:
                 continue
             page = os.pread(descriptor, size, offset)
+            if len(page) != size:
+                raise ScrubError("shorter than it says")
             part = unused(page, index, usable, free)
             if part is not None and page.count(0, *part) != part[1] - part[0]:
                 os.pwrite(descriptor, bytes(part[1] - part[0]), offset + part[0])

@@ -460,7 +460,7 @@ def test_the_proofs_of_deletion_are_shown_and_checked(
     assert list(store.removal.run(now, lambda: now))
     assert controller_cli.main(["deletions", "--config", str(config)]) == 0
     told = capsys.readouterr().out
-    assert "\tdetail\t< 2026-11-25T09:00:00.000Z\t7\t" in told
+    assert "\tdetail\t< 2026-11-24T15:00:00.000Z\t7\t" in told
     assert f"whole: 1 proofs of 7 rows removed, head {store.deletions_head()}" in told
     store._connection.execute("UPDATE deletions SET n = 6")
     assert controller_cli.main(["deletions", "--config", str(config)]) == 1

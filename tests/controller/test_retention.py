@@ -185,10 +185,26 @@ def test_each_class_and_run_leaves_one_proof_in_a_chain(
     tend(store, START + 100 * DAY)
     found = proofs(store)
     assert [(row.what, row.n) for row in found] == [("detail", 5), ("refusals", 3)]
-    assert found[0].before == "2026-11-25T09:00:00.000Z"
+    assert found[0].before == "2026-11-24T15:00:00.000Z"  # midnight in Seoul
     assert found[0].digest == fold(GENESIS, (bytes.fromhex(events.record_hash(raw)) for raw in passages))
     assert found[1].digest == fold(GENESIS, (bytes.fromhex(events.record_hash(raw)) for raw in refusals))
     assert broken(found) is None
+
+
+def test_a_day_of_passages_goes_as_a_whole_so_that_no_proof_tells_the_hour(
+    store: Store, journal: Any, commit: Commit
+) -> None:
+    for hour in range(24):
+        [record] = journal.write(1)
+        at = (datetime(2026, 11, 23, 15, 30, tzinfo=UTC) + timedelta(hours=hour)).isoformat(timespec="milliseconds")
+        commit(store, record.replace(b"2026-11-24T09:00:%02d.000Z" % (hour + 1), at.replace("+00:00", "Z").encode()))
+    store._connection.execute("UPDATE chains SET mark = 24")  # the times were changed: no chain fits
+    tend(store, START)
+    assert len({stored.event.time[11:13] for stored in store.events(0, 100)}) == 24
+    for hour in range(15 * 24):
+        now = START + timedelta(hours=hour)
+        list(store.removal.run(now, lambda: START))
+    assert [(row.what, row.n) for row in proofs(store)] == [("detail", 24)]
 
 
 def test_a_run_that_finds_nothing_leaves_no_proof(store: Store, journal: Any, commit: Commit) -> None:
