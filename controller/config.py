@@ -5,21 +5,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from controller.retention import Retention
 from protocol import toml, topics
 from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
 
-__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Place", "Web", "load", "load_api", "load_place"]
+__all__ = [
+    "ConfigError",
+    "ControllerConfig",
+    "Expected",
+    "Ingest",
+    "Place",
+    "Web",
+    "load",
+    "load_api",
+    "load_place",
+    "load_time_zone",
+]
 
 CLIENT_ID = "controller"
 """Common name of the controller's certificate; the broker's access list and its client id go by it (controller.acl)."""
 MAX_PAYLOAD = 65536
 """Bytes; the broker takes packets of 1 KiB more (max_packet_size)."""
+
+
+MAX_DAYS = 3650
+"""That anything is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,11 @@ class Place:
     @property
     def database(self) -> Path:
         return self.state_dir / "controller.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever may write the database (controller.state_lock)."""
+        return self.state_dir / "controller.lock"
 
     @property
     def gates(self) -> Path:
@@ -79,6 +100,7 @@ class ControllerConfig:
     """Private key (PEM) that signs orders to gates; None: this controller gives none."""
     emergency_key: Path | None = None
     """Private key (PEM) that signs the emergency state; None: this controller issues none."""
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def site(self) -> str:
@@ -110,13 +132,21 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
         linger_s=limits.whole("linger_ms", 0, 1000, 10) / 1000,
     )
     limits.done()
+    retention = _retention(root.optional_table("retention"))
     root.done()
-    return ControllerConfig(path, place, time_zone, mqtt, web, ingest, records_key, commands_key, emergency_key)
+    return ControllerConfig(
+        path, place, time_zone, mqtt, web, ingest, records_key, commands_key, emergency_key, retention
+    )
 
 
 def load_place(path: Path) -> Place:
     """Site and places alone: no key of the controller has to be there, or readable. Raises ConfigError."""
     return _place(Table(path, toml.read(path), "", {}))
+
+
+def load_time_zone(path: Path) -> ZoneInfo:
+    """The site's. Raises ConfigError."""
+    return _time_zone(Table(path, toml.read(path), "", {}))
 
 
 def load_api(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Web, Path]:
@@ -171,6 +201,12 @@ def _mqtt(table: Table) -> MqttSettings:
     )
     table.done()
     return settings
+
+
+def _retention(table: Table) -> Retention:
+    found = Retention(**{name: table.whole(name, 1, MAX_DAYS, days) for name, days in asdict(Retention()).items()})
+    table.done()
+    return found
 
 
 def _web(table: Table) -> Web:

@@ -22,7 +22,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from controller import web
+from controller import integrity, web
 from controller.acl import AclFile
 from controller.batch import Stored
 from controller.beacon import Beacons
@@ -32,11 +32,14 @@ from controller.config import ConfigError, ControllerConfig, load
 from controller.emergency import EmergencyState
 from controller.enrolled import Enrolled
 from controller.ingest import Ingest, StoreThread
+from controller.integrity import DamagedError
 from controller.live import LAST_EVENTS, Live
 from controller.pages import Condition, Pages
 from controller.schema import SchemaError
 from controller.sorting import LEAVES
-from controller.store import Store
+from controller.state_lock import HeldError, StateLock
+from controller.store import OtherSiteError, Store
+from controller.upkeep import Upkeep
 from protocol import sdnotify, topics
 from protocol.clock import Clock, SystemClock
 from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
@@ -66,6 +69,8 @@ class Controller:
         self._store: Store | None = None
         self.enrolled = Enrolled(config.place.gates)
         self.access_list = AclFile(config.place.access_list, config.site, self.enrolled)
+        self._lock: StateLock | None = None
+        self._damaged = False
         self._sock: socket.socket | None = None
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -90,7 +95,20 @@ class Controller:
             where = f"{config.web.bind}:{config.web.port}"
             raise StartError(f"화면 주소를 쓸 수 없습니다: {where}\n{where}: {error.strerror}") from error
         try:
-            store = self._store = await self._thread.call(partial(Store, config.database, config.time_zone))
+            self._lock = StateLock(config.place.lock)
+            whole = await self._thread.call(partial(integrity.check, config.database))
+            opened = partial(Store, config.database, config.time_zone, site=config.site, retention=config.retention)
+            store = self._store = await self._thread.call(opened)
+        except HeldError as error:
+            raise StartError(
+                f"다른 관제 서버나 복원이 쓰는 중입니다: {error}\n{error}: another controller, or a restore, is at work"
+            ) from error
+        except DamagedError as error:
+            raise StartError(str(error)) from error
+        except OtherSiteError as error:
+            raise StartError(
+                f"다른 청사({error})의 저장소입니다: {config.database}\n{config.database} belongs to another site, {error}"
+            ) from error
         except (sqlite3.Error, OSError, SchemaError) as error:
             raise StartError(f"저장소를 열 수 없습니다: {config.database}\n{config.database}: {error}") from error
         await self.access_list.keep()
@@ -133,10 +151,23 @@ class Controller:
             asyncio.create_task(self._watch(), name="watchdog"),
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             asyncio.create_task(self.access_list.run(), name="access list"),
+            asyncio.create_task(
+                Upkeep(store, self._thread, clock=self._clock, random=self._random).run(), name="upkeep of the store"
+            ),
             *self.ingest.tasks,
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
+        if not whole:
+            self._follow(self._check_store())
         _log.info("site %s, page at %s", config.site, self.url)
+
+    async def _check_store(self) -> None:
+        """A large database is read through while the controller runs: it may take minutes."""
+        found = await integrity.check_beside(self.config.database)
+        if found:
+            self._damaged = True
+            _log.critical("%s", DamagedError(self.config.database, "검사에서 오류가 나왔습니다", "; ".join(found)))
+            self.live.touch()
 
     async def _orders(self, store: Store) -> CommandsApi:
         """Who gives orders to gates, where this controller has a key for them. Raises StartError."""
@@ -199,9 +230,12 @@ class Controller:
         if self._store is not None:
             await self._thread.call(self._store.close)
         self._thread.shutdown()
+        if self._lock is not None:
+            self._lock.release()
 
     def condition(self) -> Condition:
-        return Condition(self.link.connected, self.ingest is not None and self.ingest.store_ok)
+        store_ok = self.ingest is not None and self.ingest.store_ok and not self._damaged
+        return Condition(self.link.connected, store_ok)
 
     def _receive(self, message: Message) -> None:
         if self.commands is not None and message.topic.endswith(RESULT):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlite_utils import Database
 
 STEPS: tuple[str, ...] = (
@@ -140,8 +142,22 @@ STEPS: tuple[str, ...] = (
         levels TEXT NOT NULL
     );
     """,
-    # 4: what is counted and outlives the rows it was counted from; who read exact times; what retention removed.
+    # 4: what is counted and outlives the rows it was counted from; who read exact times; what retention removed; whose it is.
     """
+    CREATE TABLE site (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        name TEXT NOT NULL
+    );
+    CREATE TABLE site_time (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        time TEXT NOT NULL
+    );
+    CREATE TABLE misdated (
+        arrival INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        time TEXT NOT NULL
+    );
+    CREATE INDEX misdated_time ON misdated (kind, time);
     CREATE TABLE rolled (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         arrival INTEGER NOT NULL
@@ -200,6 +216,19 @@ STEPS: tuple[str, ...] = (
         prev TEXT NOT NULL,
         hash TEXT NOT NULL
     );
+    -- For controller.queries: what pages look for, so that no filter reads what it does not show.
+    CREATE INDEX events_kind ON events (kind, time DESC, gate, lane);
+    CREATE INDEX events_open ON events (gate, kind, time DESC, lane) WHERE kind NOT IN (
+        'access.granted', 'antipassback.soft', 'door.closed', 'door.opened', 'egress.button', 'escort.bound', 'lane.opened',
+        'passage.completed', 'passage.not_taken', 'passage.reversed', 'passage.unknown');
+    CREATE INDEX quarters_passed ON quarters (quarter, gate, lane, dir, n) WHERE kind = 'passage.completed';
+    CREATE INDEX quarters_passed_gate ON quarters (gate, quarter, lane, dir, n) WHERE kind = 'passage.completed';
+    CREATE INDEX quarters_split ON quarters (quarter) WHERE kind = 'passage.completed' AND (reason != '' OR carrier != '');
+    CREATE INDEX quarters_denied ON quarters (reason, quarter, gate, n) WHERE kind = 'access.denied';
+    CREATE INDEX quarters_doubts ON quarters (quarter, gate, lane, dir, kind, n) WHERE kind IN (
+        'alarm.crawl', 'alarm.forced', 'alarm.tailgate', 'door.mode', 'fire.asserted', 'log.gap', 'passage.unknown');
+    CREATE INDEX days_passed ON days (day, n) WHERE kind = 'passage.completed';
+    CREATE INDEX latencies_gate ON latencies (gate, stage, quarter, lane, carrier, bucket, n);
     """,
     # 5: alarms as somebody works on them, and each change of one.
     """
@@ -247,14 +276,14 @@ class SchemaError(Exception):
     """The database was written by a newer version of this program."""
 
 
-def migrate(db: Database) -> None:
+def migrate(db: Database, steps: Sequence[str] = STEPS) -> None:
     """Bring the database to the newest schema, each step in one transaction. Raises SchemaError."""
     db.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
     row = db.execute("SELECT max(version) FROM schema_version").fetchone()
     version = row[0] or 0
-    if version > len(STEPS):
-        raise SchemaError(f"schema version {version}; this program knows {len(STEPS)}")
-    for number, step in enumerate(STEPS[version:], version + 1):
+    if version > len(steps):
+        raise SchemaError(f"schema version {version}; this program knows {len(steps)}")
+    for number, step in enumerate(steps[version:], version + 1):
         with db.atomic():
             for statement in step.split(";"):
                 if statement.strip():

@@ -6,6 +6,7 @@ SQLite through sqlite-utils, WAL, synchronous FULL: what `commit` has returned i
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ from sqlite_utils import Database
 
 from controller.batch import NOT_ENROLLED, Alarm, Batch, Committed, Key, Poison, Record, Remark, Standing, Stored, What
 from controller.chain import Chains
+from controller.deletions import GENESIS, newest
+from controller.erasure import Erasure
 from controller.orders import Orders
 from controller.presence import Verdict, counter, judge
 from controller.reading import Reading
+from controller.retention import Removal, Retention
+from controller.rollups import Rollups
 from controller.schema import migrate
 from protocol import events, fields, topics
 from protocol.ack import Ack
@@ -39,6 +44,8 @@ SEEN_S = 1.0
 """`last_seen` on the disk is at most this old."""
 MAX_DAYS = 10_000
 """Minutes of which the day is remembered."""
+NEAR = 101
+"""Newest records whose median time stands for the present where nobody has noted it."""
 CACHE_KIB = 65536
 CHECKPOINT_PAGES = 4000
 """Of the write-ahead log (16 MB): with four hundred gates the same pages of the index change in every transaction."""
@@ -54,9 +61,16 @@ class _Gate:
     seen: datetime | None = None
 
 
+class OtherSiteError(Exception):
+    """The database belongs to another site."""
+
+
 class Store(Reading):
-    def __init__(self, path: Path, time_zone: ZoneInfo) -> None:
-        """`time_zone` is where a day of the counts begins. Raises sqlite3.Error, OSError, SchemaError."""
+    def __init__(
+        self, path: Path, time_zone: ZoneInfo, *, site: str | None = None, retention: Retention | None = None
+    ) -> None:
+        """`time_zone` is where a day of the counts begins. `site`: whose database it is, or has to be.
+        Raises sqlite3.Error, OSError, SchemaError, OtherSiteError."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._zone = time_zone
         # One thread at a time uses it, but opening and closing may be another's.
@@ -66,15 +80,24 @@ class Store(Reading):
         try:
             self._db.enable_wal()
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # before a migration drops a table
+            connection.execute("PRAGMA temp_store = MEMORY")  # nothing of a record in a temporary file
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             path.chmod(0o600)
             migrate(self._db)
+            self._belong(site)
             self._pending: list[tuple[object, ...]] = []
             """Rows of the batch under way that are not in the table yet."""
             self._chains = Chains(connection, self._flush)
             self.orders = Orders(self._db)
-            self._arrival: int = connection.execute("SELECT coalesce(max(arrival), 0) FROM events").fetchone()[0]
+            self.rollups = Rollups(self._db, time_zone)
+            self.removal = Removal(self._db, retention or Retention(), time_zone)
+            self.erasure = Erasure(connection, path)
+            # What was removed had been counted: no number is given twice.
+            self._arrival: int = connection.execute(
+                "SELECT max((SELECT coalesce(max(arrival), 0) FROM events), (SELECT arrival FROM rolled))"
+            ).fetchone()[0]
             self._raised = set(connection.execute("SELECT gate, epoch, seq, what, why FROM alarms").fetchall())
             self._gates = {
                 gate: _Gate(epoch, boot, None if online is None else bool(online))
@@ -87,6 +110,36 @@ class Store(Reading):
 
     def close(self) -> None:
         self._db.close()
+
+    def _belong(self, site: str | None) -> None:
+        """Raises OtherSiteError."""
+        if site is None:
+            return
+        with self._db.atomic():
+            self._connection.execute("INSERT OR IGNORE INTO site VALUES (1, ?)", [site_of(self._connection) or site])
+        kept = self._connection.execute("SELECT name FROM site").fetchone()[0]
+        if kept != site:
+            raise OtherSiteError(kept)
+
+    def kept_time(self) -> datetime | None:
+        """What time it was at least, for controller.site_time; None: nothing is stored."""
+        row = self._connection.execute("SELECT time FROM site_time").fetchone()
+        if row is not None:
+            return datetime.fromisoformat(row[0])
+        newest_times = self._connection.execute(
+            "SELECT time FROM events ORDER BY arrival DESC LIMIT ?", [NEAR]
+        ).fetchall()
+        times = sorted(time for (time,) in newest_times)
+        return datetime.fromisoformat(times[len(times) // 2]) if times else None
+
+    def keep_time(self, now: datetime) -> None:
+        with self._db.atomic():
+            self._connection.execute("INSERT OR REPLACE INTO site_time VALUES (1, ?)", [rfc3339(now)])
+
+    def deletions_head(self) -> str:
+        """Hash of the newest proof of deletion."""
+        last = newest(self._db)
+        return GENESIS if last is None else last.hash
 
     def standings(self) -> dict[Key, Standing]:
         """Of every chain."""
@@ -301,6 +354,20 @@ class _Work:
         self.counts: dict[tuple[str, str], int] = {}
         self.begun: list[Key] = []
         """Chains that were not known before."""
+
+
+def site_of(connection: sqlite3.Connection) -> str | None:
+    """Whose database it is; one that does not say so yet, by its newest record."""
+    if connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'site'").fetchone()[0]:
+        row = connection.execute("SELECT name FROM site").fetchone()
+        if row is not None:
+            return str(row[0])
+    # Older versions did not write it down.
+    newest_record = connection.execute("SELECT raw FROM events ORDER BY arrival DESC LIMIT 1").fetchone()
+    if newest_record is None:
+        return None
+    source = json.loads(newest_record[0]).get("source")
+    return source.split("/")[1] if isinstance(source, str) and source.count("/") == 2 else None
 
 
 def _word(value: object) -> str | None:

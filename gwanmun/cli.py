@@ -69,6 +69,22 @@ COMMANDS = (
         False,
     ),
     Command(
+        "backup",
+        "gwanmun.backup_cli",
+        "backup",
+        "controller",
+        "관제 서버의 데이터베이스를 백업합니다 / back up the controller's database",
+        False,
+    ),
+    Command(
+        "restore",
+        "gwanmun.backup_cli",
+        "restore",
+        "controller",
+        "백업을 관제 서버에 되돌립니다 / put a backup of the controller back",
+        False,
+    ),
+    Command(
         "gates",
         "gwanmun.gates_cli",
         "main",

@@ -2,6 +2,7 @@
 
     gwanmun controller --config FILE                        runs it
     gwanmun controller command --config FILE VERB …         an order, through its API on loopback
+    gwanmun controller deletions --config FILE              what retention removed (gwanmun.backup_cli)
 
 No secret stands on a command line: the API's token is read from the controller's state directory, and a second operator's key
 from its file, which the controller never sees.
@@ -32,7 +33,7 @@ from protocol.emergency import MAX_LEVEL
 EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_ANSWER = 0, 1, 2, 3
 TIMEOUT_S = 2 * ANSWER_S + 5
 """The controller waits twice for the gate: for a challenge and for the answer."""
-COMMAND = "command"
+COMMAND, DELETIONS = "command", "deletions"
 
 VERBS: Mapping[str, str] = {
     CommandVerb.OPEN_ONCE: "한 사람을 한 번 통과시킴 / let one person through once",
@@ -88,6 +89,10 @@ class Api:
 def main(argv: Sequence[str]) -> int:
     if argv[:1] == [COMMAND]:
         return command(argv[1:])
+    if argv[:1] == [DELETIONS]:
+        from gwanmun.backup_cli import deletions
+
+        return deletions(argv[1:])
     return run(_server_parser().parse_args(argv).config)
 
 
@@ -196,7 +201,8 @@ def _server_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="gwanmun controller",
         description="건물 관제 서버를 실행합니다 / run the building controller",
-        epilog="지시를 내리려면 / to give an order: gwanmun controller command --help",
+        epilog="지시를 내리려면 / to give an order: gwanmun controller command --help; "
+        "지운 것을 보려면 / to see what was removed: gwanmun controller deletions --help",
     )
     top.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="설정 파일 (TOML) / configuration file (TOML)"

@@ -8,7 +8,6 @@ line or configuration.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from controller.acl import AclFile
 from controller.config import ConfigError, Place, load_place
 from controller.enrolled import MAX_CERTIFICATE, MAX_GATES, EnrolError, Enrolled, Refusal
+from gwanmun.owner import become_owner
 from protocol.clock import rfc3339
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE = 0, 1, 2
@@ -62,7 +62,7 @@ def main(argv: Sequence[str], stream: TextIO | None = None) -> int:
     try:
         place = load_place(arguments.config)
         pem = _read(arguments.certificate) if arguments.action == "add" else b""
-        _become_owner(place.state_dir)
+        become_owner(place.state_dir)
         return _run(arguments, place, pem, out)
     except ConfigError as error:
         print(error.text(), file=sys.stderr)
@@ -140,16 +140,6 @@ def _list(gates: Enrolled, out: TextIO) -> None:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MAX_CERTIFICATE + 1)
-
-
-def _become_owner(directory: Path) -> None:
-    if os.geteuid() != 0:
-        return
-    about = directory.stat()
-    if about.st_uid != 0:
-        os.setgroups([])
-        os.setresgid(about.st_gid, about.st_gid, about.st_gid)
-        os.setresuid(about.st_uid, about.st_uid, about.st_uid)
 
 
 def _say(out: TextIO, korean: str, english: str) -> None:

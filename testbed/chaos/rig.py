@@ -7,19 +7,23 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import tomlkit
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from controller.config import Place
+from controller.backup import back_up, restore
+from controller.config import MAX_DAYS, Place
 from controller.enrolled import Enrolled
+from controller.integrity import beside
+from controller.retention import Retention
+from controller.state_lock import StateLock
 from policy.document import DAYS
 from protocol import topics
 from protocol.clock import SystemClock
@@ -248,6 +252,8 @@ class Rig:
         document["mqtt"] |= self._mqtt("controller", "127.0.0.1", self.proxy.port)
         document["mqtt"]["reconnect_max_s"] = RECONNECT_MAX_S
         document["records"] = {"key": str(self.pki.records_key)}
+        # The clocks jump by more than a year, for the gates too: nothing must go by that.
+        document["retention"] = dict.fromkeys(asdict(Retention()), MAX_DAYS)
         (folder / "controller.toml").write_text(tomlkit.dumps(document), "utf-8")
 
     def _mqtt(self, name: str, host: str, port: int) -> dict[str, Any]:
@@ -303,19 +309,20 @@ class Rig:
         self.broker.start()
 
     def back_up(self) -> Path:
-        """A copy of the controller's database as it is now, made beside the running controller."""
+        """`gwanmun backup` beside the running controller."""
         path = self.directory / "backup.db"
         path.unlink(missing_ok=True)
-        with closing(sqlite3.connect(self.database, timeout=10)) as source, closing(sqlite3.connect(path)) as target:
-            source.backup(target)
+        back_up(self.database, path, time_zone=ZoneInfo("Asia/Seoul"), now=SystemClock().now())
         return path
 
     def restore(self, backup: Path) -> None:
-        """The controller starts on the old copy; what came since is gone from it."""
+        """`gwanmun restore`: the controller starts on the old copy; what came since is gone from it."""
         self.controller.kill()
-        for suffix in ("-wal", "-shm"):
-            self.database.with_name(self.database.name + suffix).unlink(missing_ok=True)
-        self.database.write_bytes(backup.read_bytes())
+        with StateLock(Place(SITE, self.database.parent).lock):
+            kept = restore(backup, self.database, site=SITE, now=SystemClock().now())
+        if kept is not None:
+            for suffix in ("", "-wal", "-shm"):
+                beside(kept, suffix).unlink(missing_ok=True)
         self.controller.start()
 
     def link(self, name: str, hear: Callable[[Message], None] | None = None) -> MqttLink:

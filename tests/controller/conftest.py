@@ -176,6 +176,8 @@ def config_file(tmp_path: Path, pki: DevicePki, broker: Broker) -> Path:
         f'site = "{SITE}"\nstate_dir = "state"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\nca = "pki/ca.pem"\n'
         'certificate = "pki/controller.pem"\nkey = "pki/controller.key"\nreconnect_max_s = 0.5\n'
         '[records]\nkey = "pki/records.key"\n[web]\nport = 0\n'
+        # The records are of START, whatever day it is: none is past its days when a controller starts again.
+        "[retention]\ndetail_days = 3650\nrefusals_days = 3650\nalarms_days = 3650\nstate_days = 3650\n"
     )
     return file
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from controller.config import ConfigError, load
+from controller.retention import Retention
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "config" / "controller.toml"
 GOOD = """\
@@ -64,6 +65,15 @@ def test_the_example_is_complete_and_its_commented_defaults_are_the_real_ones(fi
     file.write_text(GOOD)
     bare = load(file)
     assert (plain.mqtt, plain.web, plain.ingest) == (bare.mqtt, bare.web, bare.ingest)
+    assert plain.retention == bare.retention == Retention()
+
+
+def test_the_documents_name_every_period_with_its_default() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    for name in ("configuration.md", "store.md"):
+        text = (docs / name).read_text("utf-8")
+        for key, days in asdict(Retention()).items():
+            assert f"| `{key}` | {days} |" in text, (name, key)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +82,9 @@ def test_the_example_is_complete_and_its_commented_defaults_are_the_real_ones(fi
         ('site = "hq"', "", "site", "non-empty string"),
         ('site = "hq"', 'site = "HQ/1"', "site", "lower-case"),
         ('site = "hq"', "site = 3", "site", "string"),
+        ("[records]", "[retention]\ndetail_days = 0\n[records]", "retention.detail_days", "from 1 to 3650"),
+        ("[records]", "[retention]\nstate_days = 3651\n[records]", "retention.state_days", "from 1 to 3650"),
+        ("[records]", "[retention]\nfor_ever = true\n[records]", "retention.for_ever", "unknown key"),
         ('site = "hq"', 'site = "hq"\ntime_zone = "Mars/Olympus"', "time_zone", "IANA"),
         ('site = "hq"', 'site = "hq"\ntime_zone = "../../etc/passwd"', "time_zone", "IANA"),
         ('site = "hq"', 'site = "hq"\nspeed = 3', "speed", "unknown key"),

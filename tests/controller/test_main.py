@@ -11,12 +11,20 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from controller import integrity, upkeep
 from controller.main import run
+from controller.site_time import SiteTime
+from controller.state_lock import StateLock
+from controller.store import Store
+from protocol.clock import SystemClock
+from testbed.chaos.rig import until
 
 WITHIN_S = 20
+SEOUL = ZoneInfo("Asia/Seoul")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -106,3 +114,73 @@ async def test_killed_again_and_again_it_loses_and_doubles_nothing(
     db.close()
     assert [row[0] for row in rows] == journal.records
     assert alarms == 0
+    store = Store(tmp_path / "state" / "controller.db", SEOUL)
+    try:  # what the killed ones had counted, and the rest
+        while store.rollups.step(SiteTime(SystemClock(), None).window()).rows:
+            pass
+        assert store._connection.execute("SELECT sum(n) FROM quarters").fetchone() == (400,)
+        assert store._connection.execute("SELECT sum(n) FROM days").fetchone() == (400,)
+    finally:
+        store.close()
+
+
+def test_a_damaged_database_exits_with_1_says_what_to_do_and_is_left_alone(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = tmp_path / "state" / "controller.db"
+    Store(database, SEOUL).close()
+    os.truncate(database, database.stat().st_size // 2)
+    before = database.read_bytes()
+    assert run(config_file) == 1
+    told = capsys.readouterr().err
+    assert "손상" in told
+    assert "put a backup back (gwanmun restore)" in told
+    assert database.read_bytes() == before
+
+
+def test_a_database_of_another_site_exits_with_1(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(tmp_path / "state" / "controller.db", SEOUL, site="annex").close()
+    assert run(config_file) == 1
+    assert "belongs to another site, annex" in capsys.readouterr().err
+
+
+def test_a_second_controller_on_the_same_directory_exits_with_1(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with StateLock(tmp_path / "state" / "controller.lock"):
+        assert run(config_file) == 1
+    assert "another controller, or a restore, is at work" in capsys.readouterr().err
+
+
+async def test_a_large_database_that_proves_damaged_is_told_while_the_controller_runs(
+    run_controller: Callable[[], Awaitable[Any]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def damaged(_database: Path) -> list[str]:
+        return ["wrong # of entries in index events_record"]
+
+    monkeypatch.setattr(integrity, "check", lambda _database: False)
+    monkeypatch.setattr(integrity, "check_beside", damaged)
+    controller = await run_controller()
+    await until(lambda: not controller.condition().store, "the store's condition", WITHIN_S)
+    assert "wrong # of entries in index events_record" in caplog.text
+
+
+async def test_a_running_controller_counts_what_comes(
+    run_controller: Callable[[], Awaitable[Any]],
+    connect_gate: Callable[..., Awaitable[Any]],
+    journal: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "TICK_S", 0.01)
+    await run_controller()
+    gate = await connect_gate()
+    await gate.send(*journal.write(5))
+    db = sqlite3.connect(tmp_path / "state" / "controller.db")
+    try:
+        count = "SELECT sum(n) FROM days"
+        await until(lambda: db.execute(count).fetchone() == (5,), "counts", WITHIN_S)
+    finally:
+        db.close()

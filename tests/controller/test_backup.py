@@ -1,0 +1,488 @@
+"""Backups of a running controller, and the way back: whole or not at all, and never over what is there."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from controller import backup as copies
+from controller import deletions, integrity
+from controller.backup import BackupError, back_up, restore
+from controller.batch import Committed
+from controller.integrity import DamagedError, UnfinishedError, beside, restoring
+from controller.schema import STEPS
+from controller.site_time import EARLY, LATE, Window
+from controller.state_lock import HeldError, StateLock
+from controller.store import OtherSiteError, Store
+from gwanmun import backup_cli, controller_cli
+from protocol import events
+from protocol.events import TIMED, Kind
+
+Commit = Callable[..., Committed]
+START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+SEOUL = ZoneInfo("Asia/Seoul")
+SITE = "hq"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "controller.db"
+
+
+def rows(path: Path, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return db.execute(sql).fetchall()
+
+
+def seqs(path: Path) -> list[int]:
+    return [seq for (seq,) in rows(path, "SELECT seq FROM events ORDER BY seq")]
+
+
+def save(database: Path, target: Path, **more: Any) -> copies.Summary:
+    return back_up(database, target, time_zone=SEOUL, now=START, **more)
+
+
+def put_back(source: Path, database: Path, site: str = SITE) -> Path | None:
+    return restore(source, database, site=site, now=START)
+
+
+def test_a_backup_is_one_private_file_with_everything(
+    store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(30))
+    target = tmp_path / "copies" / "monday.db"
+    target.parent.mkdir()
+    found = save(database, target)
+    assert (found.records, found.detail, found.left_out) == (30, 30, 0)
+    assert [path.name for path in target.parent.iterdir()] == ["monday.db"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert seqs(target) == list(range(1, 31))
+    assert rows(target, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_backup_holds_one_moment_while_the_controller_writes(
+    store: Store,
+    new_journal: type[Any],
+    commit: Commit,
+    database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every page a step, and a commit between any two of them: it neither starts over nor mixes two moments."""
+    monkeypatch.setattr(copies, "PAGES", 1)
+    journal = new_journal()
+    commit(store, *journal.write(200, filling="x" * 500))
+    pages: list[int] = []
+
+    def write(left: int, _pages: int) -> None:
+        pages.append(left)
+        if len(pages) <= 20:
+            commit(store, *journal.write(3))
+
+    save(database, tmp_path / "b.db", progress=write)
+    assert pages == sorted(pages, reverse=True)
+    assert pages[-1] == 0
+    assert seqs(tmp_path / "b.db") == list(range(1, 201))
+    assert rows(tmp_path / "b.db", "SELECT mark FROM chains") == [(200,)]
+    assert len(seqs(database)) == 260
+
+
+def test_a_backup_is_never_written_over_a_file(store: Store, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.db").write_text("mine")
+    with pytest.raises(BackupError):
+        save(database, tmp_path / "b.db")
+    assert (tmp_path / "b.db").read_text() == "mine"
+
+
+def test_a_backup_of_a_damaged_database_is_refused_and_leaves_nothing(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(300))
+    store.close()
+    _damage(database)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises((BackupError, sqlite3.DatabaseError)):
+        save(database, tmp_path / "b.db")
+    assert [
+        path for path in tmp_path.iterdir() if path not in before and not path.name.endswith(("-shm", "-wal"))
+    ] == []
+
+
+def test_a_backup_without_detail_holds_no_byte_of_it_and_what_it_left_out_is_counted_and_acknowledged(
+    store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    for kind in Kind:
+        commit(store, *journal.write(2, kind=kind))
+    commit(store, b"\xff nothing of ours, 03:12")
+    target = tmp_path / "b.db"
+    found = save(database, target, detail=False)
+    assert (found.left_out, found.detail) == (2 * len(TIMED) + 1, 0)
+    assert {kind for (kind,) in rows(target, "SELECT kind FROM events")} == set(Kind) - TIMED
+    content = target.read_bytes()
+    timed = [event for event in map(events.parse, journal.records) if event.kind in TIMED]
+    assert len(timed) == 2 * len(TIMED)
+    assert not [event.id for event in timed if f'{event.data["attempt"]}"'.encode() in content]
+    assert b"03:12" not in content
+    assert rows(target, "SELECT sum(n) FROM quarters") == [(2 * len(Kind),)]
+    assert [row[2] for row in rows(target, "SELECT * FROM deletions")] == ["detail", "poison"]
+    # The database itself is untouched.
+    assert len(seqs(database)) == 2 * len(Kind)
+    assert rows(database, "SELECT arrival FROM rolled") == [(0,)]
+
+
+def test_gates_that_send_again_after_such_a_restore_bring_back_what_is_newer_and_nothing_else(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(10))
+    save(database, tmp_path / "b.db", detail=False)
+    commit(store, *journal.write(5))
+    store.close()
+    put_back(tmp_path / "b.db", database)
+    store = open_store()
+    assert store.acks() == {"gate-1": journal.ack(10)}
+    done = commit(store, *journal.records)
+    assert (len(done.stored), done.duplicates, done.acks) == (5, 10, {"gate-1": journal.ack(15)})
+    while store.rollups.step(Window(START - LATE, START + EARLY, START)).rows:
+        pass
+    assert store._connection.execute("SELECT sum(n) FROM quarters").fetchone() == (15,)
+    assert deletions.broken(deletions.every(store._db)) is None
+
+
+def test_a_restore_keeps_the_old_database_with_its_log(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(4))
+    log = beside(database, "-wal").read_bytes()
+    content = database.read_bytes()
+    store.close()
+    database.write_bytes(content)  # as a kill leaves them: the last commits are in the log alone
+    beside(database, "-wal").write_bytes(log)
+    kept = put_back(tmp_path / "b.db", database)
+    assert kept is not None
+    assert seqs(database) == [1, 2, 3]
+    assert seqs(kept) == [1, 2, 3, 4, 5, 6, 7]
+    assert not beside(database, "-wal").exists() or not beside(database, "-wal").stat().st_size
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    assert integrity.check(database)
+
+
+def test_what_came_after_the_backup_is_asked_for_again(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(4))
+    store.close()
+    put_back(tmp_path / "b.db", database)
+    store = open_store()
+    done = commit(store, *journal.write(1))
+    assert done.standings["gate-1", "e1"].mark == 3
+    assert done.standings["gate-1", "e1"].ahead == 8
+    assert commit(store, *journal.records).acks == {"gate-1": journal.ack(8)}
+
+
+def test_a_restore_into_an_empty_place(
+    store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    place = tmp_path / "new"
+    place.mkdir()
+    assert put_back(tmp_path / "b.db", place / "controller.db") is None
+    assert seqs(place / "controller.db") == [1, 2, 3]
+    assert [path.name for path in place.iterdir()] == ["controller.db"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        ("absent", "there is no"),
+        ("text", "is no backup"),
+        ("empty", "is no backup"),
+        ("other tables", "is no backup of a controller"),
+        ("newer", "newer version"),
+        ("damaged", "damaged|cannot be read"),
+        ("cut", "damaged|cannot be read"),
+        ("site", "another site, annex"),
+        ("site of records", "another site, annex"),
+    ],
+)
+def test_what_is_no_sound_backup_of_this_site_changes_nothing(
+    store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path, spoil: str, expected: str
+) -> None:
+    commit(store, *journal.write(200))
+    source = tmp_path / "b.db"
+    save(database, source)
+    store.close()
+    with closing(sqlite3.connect(source)) as db, db:
+        match spoil:
+            case "newer":
+                db.execute("INSERT INTO schema_version VALUES (?)", [len(STEPS) + 1])
+            case "other tables":
+                db.execute("DROP TABLE chains")
+            case "site":
+                db.execute("INSERT INTO site VALUES (1, 'annex')")
+            case "site of records":
+                last = "SELECT max(arrival) FROM events"
+                db.execute(f"UPDATE events SET raw = replace(raw, '\"/hq/', '\"/annex/') WHERE arrival = ({last})")  # noqa: S608
+    match spoil:
+        case "absent":
+            source.unlink()
+        case "text":
+            source.write_text("SELECT 1;")
+        case "empty":
+            source.write_bytes(b"")
+        case "damaged":
+            _damage(source)
+        case "cut":
+            os.truncate(source, source.stat().st_size // 2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(BackupError, match=expected):
+        put_back(source, database)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert {name: content for name, content in after.items() if not name.endswith(("-shm", "-wal"))} == before
+
+
+@pytest.mark.parametrize("old", ["v1", "v2", "v3"])
+def test_a_backup_of_an_older_version_is_upgraded_at_the_start(tmp_path: Path, old: str) -> None:
+    source = tmp_path / "b.db"
+    with closing(sqlite3.connect(source)) as db:
+        db.executescript((Path(__file__).parent / "databases" / f"{old}.sql").read_text("utf-8"))
+    database = tmp_path / "state" / "controller.db"
+    database.parent.mkdir()
+    put_back(source, database)
+    Store(database, SEOUL, site=SITE).close()
+    assert rows(database, "SELECT max(version) FROM schema_version") == [(len(STEPS),)]
+    assert rows(database, "SELECT name FROM site") == [(SITE,)]
+
+
+@pytest.mark.parametrize("moves", range(6))
+def test_a_restore_cut_short_at_any_move_lets_no_controller_start_and_can_be_repeated(
+    open_store: Callable[[], Store],
+    journal: Any,
+    commit: Commit,
+    database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moves: int,
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(2))
+    log, content = beside(database, "-wal").read_bytes(), database.read_bytes()
+    store.close()
+    database.write_bytes(content)
+    beside(database, "-wal").write_bytes(log)
+    left = [moves]
+    whole: dict[str, Any] = {name: getattr(Path, name) for name in ("rename", "unlink", "write_bytes")}
+
+    def cut(name: str) -> Callable[..., Any]:
+        def move(path: Path, *arguments: Any, **options: Any) -> Any:
+            if not path.name.startswith(".") or name == "rename":
+                if not left[0]:
+                    raise OSError("the power went")
+                left[0] -= 1
+            return whole[name](path, *arguments, **options)
+
+        return move
+
+    with monkeypatch.context() as patch:
+        for name in whole:
+            patch.setattr(Path, name, cut(name))
+        try:
+            put_back(tmp_path / "b.db", database)
+        except OSError:
+            done = False
+        else:
+            done = True
+    if not done and moves:
+        with pytest.raises(UnfinishedError):
+            integrity.check(database)
+    put_back(tmp_path / "b.db", database)
+    assert integrity.check(database)
+    assert seqs(database) == [1, 2, 3]
+    kept = [path for path in tmp_path.iterdir() if ".before-" in path.name and path.suffix not in ("-wal", "-shm")]
+    assert kept
+    assert not restoring(database).exists()
+
+
+def test_a_database_of_another_site_is_not_opened(tmp_path: Path) -> None:
+    Store(tmp_path / "c.db", SEOUL, site="annex").close()
+    with pytest.raises(OtherSiteError, match="annex"):
+        Store(tmp_path / "c.db", SEOUL, site=SITE)
+
+
+def test_only_one_holds_the_state_directory(tmp_path: Path) -> None:
+    with StateLock(tmp_path / "lock"), pytest.raises(HeldError):
+        StateLock(tmp_path / "lock")
+    StateLock(tmp_path / "lock").release()
+
+
+# Whether a database is whole.
+
+
+def test_a_whole_database_is_read_before_the_start_and_a_large_one_beside_it(
+    store: Store, journal: Any, commit: Commit, database: Path
+) -> None:
+    commit(store, *journal.write(10))
+    assert integrity.check(database)
+    assert not integrity.check(database, large=1000)
+
+
+def test_a_place_without_a_database_is_whole(tmp_path: Path) -> None:
+    assert integrity.check(tmp_path / "controller.db")
+
+
+def _damage(path: Path) -> None:
+    """Overwrites the middle of the largest b-tree's pages, as a failing disk does."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+    with path.open("r+b") as file:
+        for page in range(pages // 2, pages):
+            file.seek(page * 4096 + 3)
+            file.write(b"\xff" * 64)
+
+
+@pytest.mark.parametrize("spoil", ["pages", "cut", "header", "schema", "chain", "log alone"])
+def test_a_damaged_database_is_told_before_the_start_and_left_as_it_is(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, spoil: str
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(300))
+    store.close()
+    match spoil:
+        case "pages":
+            _damage(database)
+        case "cut":
+            os.truncate(database, database.stat().st_size // 2)
+        case "header":
+            with database.open("r+b") as file:
+                file.write(b"\0" * 64)
+        case "schema":
+            with closing(sqlite3.connect(database)) as db, db:
+                db.execute("DROP TABLE events")
+        case "chain":
+            with closing(sqlite3.connect(database)) as db, db:
+                db.execute("UPDATE chains SET hash = 'zz'")
+        case "log alone":
+            database.rename(beside(database, "-wal"))
+    before = {path.name: path.read_bytes() for path in database.parent.iterdir() if path.name.endswith((".db", "-wal"))}
+    with pytest.raises(DamagedError) as caught:
+        integrity.check(database)
+    korean, english = str(caught.value).split("\n")
+    assert "gwanmun restore" in korean
+    assert "gwanmun restore" in english
+    found = {path.name: path.read_bytes() for path in database.parent.iterdir() if path.name.endswith((".db", "-wal"))}
+    assert {name: content for name, content in found.items() if content} == before
+
+
+async def test_damage_in_a_large_database_is_found_beside_the_running_controller(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(300))
+    assert await integrity.check_beside(database) == []
+    store.close()
+    _damage(database)
+    assert await integrity.check_beside(database) != []
+
+
+# The command line.
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "controller.toml"
+    file.write_text(f'site = "{SITE}"\nstate_dir = "."\n[mqtt]\n', "utf-8")
+    return file
+
+
+def test_the_commands_back_up_and_restore(
+    store: Store,
+    journal: Any,
+    commit: Commit,
+    config: Path,
+    database: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commit(store, *journal.write(3))
+    target = str(tmp_path / "b.db")
+    assert backup_cli.backup(["--config", str(config), target]) == 0
+    told = capsys.readouterr().out
+    assert "3 exact times of passages" in told
+    assert "Not in it: keys" in told
+    commit(store, *journal.write(3))
+    store.close()
+    with StateLock(tmp_path / "controller.lock"):
+        assert backup_cli.restore(["--config", str(config), target]) == 1
+        assert "the controller is running" in capsys.readouterr().err
+        assert len(seqs(database)) == 6
+    assert backup_cli.restore(["--config", str(config), target]) == 0
+    assert "The old database" in capsys.readouterr().out
+    assert len(seqs(database)) == 3
+
+
+def test_the_commands_say_what_is_wrong(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert backup_cli.backup(["--config", str(config), str(tmp_path / "b.db")]) == 1
+    assert "there is no database" in capsys.readouterr().err
+    assert backup_cli.restore(["--config", str(config), str(tmp_path / "b.db")]) == 1
+    assert "there is no" in capsys.readouterr().err
+    assert backup_cli.backup(["--config", str(tmp_path / "none.toml"), str(tmp_path / "b.db")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_the_proofs_of_deletion_are_shown_and_checked(
+    store: Store, journal: Any, commit: Commit, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit(store, *journal.write(7))
+    now = START + timedelta(days=8)
+    while store.rollups.step(Window(now - LATE, now, now)).rows:
+        pass
+    assert list(store.removal.run(now, lambda: now))
+    assert controller_cli.main(["deletions", "--config", str(config)]) == 0
+    told = capsys.readouterr().out
+    assert "\tdetail\t< 2026-11-24T15:00:00.000Z\t7\t" in told
+    assert f"whole: 1 proofs of 7 rows removed, head {store.deletions_head()}" in told
+    store._connection.execute("UPDATE deletions SET n = 6")
+    assert controller_cli.main(["deletions", "--config", str(config)]) == 1
+    assert "broken at number 1" in capsys.readouterr().err
+
+
+def test_two_backups_at_once_do_not_meet(
+    store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(50))
+    results: list[object] = []
+
+    def one() -> None:
+        try:
+            results.append(save(database, tmp_path / "b.db"))
+        except BackupError as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(type(result).__name__ for result in results) == ["BackupError", "Summary"]
+    assert len(seqs(tmp_path / "b.db")) == 50
