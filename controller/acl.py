@@ -50,6 +50,8 @@ def _controller(site: str) -> str:
         *(f"topic read {leaf(site, every)}" for leaf in GATE_WRITES),
         *(f"topic write {leaf(site, every)}" for leaf in GATE_READS),
         *(f"topic write {leaf(site)}" for leaf in ALL_READ),
+        # What was issued last, for a controller whose own database is older (controller.emergency).
+        f"topic read {topics.emergency(site)}",
     ]
     return "\n" + "\n".join(lines) + "\n"
 

@@ -193,6 +193,7 @@ class Controller:
                 clock=self._clock,
                 random_bytes=os.urandom,
             )
+            await self.link.subscribe(topics.emergency(config.site))
         try:
             token = await asyncio.to_thread(make_token, config.place.api_token)
         except OSError as error:
@@ -242,6 +243,11 @@ class Controller:
             self.commands.receive(message)
             self.link.ack(message)
             return
+        if message.topic == topics.emergency(self.config.site):
+            if self.emergency is not None:
+                self.emergency.receive(message.payload)
+            self.link.ack(message)
+            return
         if self.ingest is not None:
             self.ingest.receive(message)
 
@@ -253,7 +259,7 @@ class Controller:
         if state.connected and self.ingest is not None:
             self._follow(self.ingest.acknowledge_all())
         if state.connected and self.emergency is not None:
-            self._follow(self.emergency.issue())  # the broker may have lost the retained one
+            self._follow(self.emergency.joined())
 
     def _follow(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)

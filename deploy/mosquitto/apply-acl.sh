@@ -62,6 +62,7 @@ check() {
                 for (at in up) if ($0 == "topic read " root "+/" up[at]) next
                 for (at in down) if ($0 == "topic write " root "+/" down[at]) next
                 for (at in all) if ($0 == "topic write " root "all/" all[at]) next
+                if ($0 == "topic read " root "all/emergency") next
                 bad("no right of the controller")
             }
             for (at in up) if ($0 == "topic write " root user "/" up[at]) next

@@ -72,6 +72,7 @@ def test_the_controller_has_the_other_side_of_each_leaf_and_no_part_in_the_zones
             "write pacs/1/hq/+/cmd",
             "write pacs/1/hq/all/time",
             "write pacs/1/hq/all/emergency",
+            "read pacs/1/hq/all/emergency",
         }
     }
 

@@ -127,7 +127,7 @@ async def desk(store: Store) -> AsyncIterator[Desk]:
         gate, store.orders, thread, site=SITE, key=KEY, clock=clock, random_bytes=os.urandom, answer_s=0.05
     )
     state = EmergencyState(
-        gate, store.orders, thread, site=SITE, key=KEY, clock=clock, random_bytes=os.urandom, sleep=sleep
+        gate, store.orders, thread, site=SITE, key=KEY, clock=clock, random_bytes=os.urandom, sleep=sleep, hear_s=0.0
     )
     gate.receive = commands.receive
     yield Desk(commands, state, gate, store.orders, thread, clock, slept)
@@ -296,6 +296,7 @@ async def test_a_change_is_the_whole_state_under_a_higher_sequence(desk: Desk) -
 
 
 async def test_it_is_issued_every_minute_with_the_same_sequence_and_a_later_time(desk: Desk) -> None:
+    await desk.emergency.joined()
     await desk.emergency.set({"lobby": 2}, KIM)
     desk.clock.elapsed += 30
     work = asyncio.create_task(desk.emergency.run())
@@ -323,6 +324,73 @@ async def test_a_database_put_back_from_a_backup_says_nothing_that_gates_take_fo
     await desk.emergency.set({"lobby": 0}, KIM)
     before, after = issued(desk)
     assert after.sequence > before.sequence
+
+
+OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def earlier(sequence: int, levels: dict[str, int], key: Any = KEY, site: str = SITE) -> bytes:
+    """What the broker has kept of what was issued before."""
+    return Emergency(site, sequence, NOW, NOW + timedelta(hours=1), levels).encode(key)
+
+
+async def test_what_the_broker_has_kept_is_taken_over_where_the_database_is_older(desk: Desk) -> None:
+    await desk.thread.call(lambda: desk.orders.set_emergency(3, {"yard": 1}))
+    desk.emergency.receive(earlier(2**40, {"lobby": 2}))
+    await desk.emergency.joined()
+    await desk.emergency.set({"hall": 1}, KIM)
+    again, changed = issued(desk)
+    assert (again.sequence, dict(again.levels)) == (2**40, {"lobby": 2})
+    assert (changed.sequence, dict(changed.levels)) == (2**40 + 1, {"hall": 1, "lobby": 2})
+
+
+async def test_a_change_is_made_from_what_was_heard_even_before_it_was_looked_at(desk: Desk) -> None:
+    desk.emergency.receive(earlier(2**40, {"lobby": 2}))
+    await desk.emergency.set({"hall": 1}, KIM)
+    assert dict(issued(desk)[0].levels) == {"hall": 1, "lobby": 2}
+
+
+async def test_nothing_is_issued_before_the_broker_was_listened_to(store: Store) -> None:
+    gate, thread, slept = Gate(), StoreThread(), asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        slept.set()
+        await asyncio.Event().wait()
+
+    state = EmergencyState(
+        gate, store.orders, thread, site=SITE, key=KEY, clock=Clock(), random_bytes=os.urandom, sleep=sleep, hear_s=60.0
+    )
+    await thread.call(lambda: store.orders.set_emergency(3, {"yard": 1}))
+    minute, joining = asyncio.create_task(state.run()), asyncio.create_task(state.joined())
+    async with asyncio.timeout(10):
+        await slept.wait()
+        assert gate.sent == []
+        state.receive(earlier(4, {}))
+        await joining
+    assert [emergency.read(emergency.parse(payload)).sequence for _, payload, _, _ in gate.sent] == [4]
+    minute.cancel()
+    await asyncio.gather(minute, return_exceptions=True)
+    thread.shutdown()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pytest.param(earlier(2, {"lobby": 2}), id="older"),
+        pytest.param(earlier(3, {"lobby": 2}), id="the same"),
+        pytest.param(earlier(9, {"lobby": 2}, OTHER_KEY), id="another key"),
+        pytest.param(earlier(9, {"lobby": 2}, site="other"), id="another site"),
+        pytest.param(b"", id="removed"),
+        pytest.param(b"{", id="garbage"),
+        pytest.param(earlier(9, {"lobby": 2}).replace(b'"lobby":2', b'"lobby":0'), id="changed beside the signature"),
+    ],
+)
+async def test_what_is_older_or_not_its_own_changes_nothing(desk: Desk, payload: bytes) -> None:
+    await desk.thread.call(lambda: desk.orders.set_emergency(3, {"yard": 1}))
+    desk.emergency.receive(payload)
+    await desk.emergency.joined()
+    (state,) = issued(desk)
+    assert (state.sequence, dict(state.levels)) == (3, {"yard": 1})
 
 
 async def test_a_change_without_a_broker_is_kept_and_goes_out_later(desk: Desk) -> None:
