@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from controller.batch import GateRow
 from controller.counted import Counted
-from controller.occupancy import Occupancy, Settings
+from controller.occupancy import Occupancy, Seen, Settings
 from controller.orders import OrderRow
 from controller.query_rows import (
     AlarmState,
@@ -33,7 +33,7 @@ from controller.query_rows import (
 from controller.reader import LONGEST_S, Reader
 from controller.reading import Reading
 from controller.timelines import MAX_LIMIT, MAX_TIE, timeline
-from protocol.clock import Clock, SystemClock, rfc3339
+from protocol.clock import Clock, SystemClock
 from protocol.command import Operator
 
 DETAIL_DAYS = 7
@@ -160,15 +160,14 @@ class Queries:
         with self._reader.moment():
             return self._counted.refusals(since, until, gate=gate)
 
-    def occupancy(self, now: datetime) -> list[ZoneCount]:
+    def occupancy(self, now: datetime, seen: Seen | None = None) -> list[ZoneCount]:
         """How many are in each zone of the rules."""
-        with self._reader.moment():
-            return list(self._occupancy.muster(now).zones)
+        return list(self.muster(now, seen).zones)
 
-    def muster(self, now: datetime) -> Muster:
-        """The same for a fire warden, with what is not known."""
+    def muster(self, now: datetime, seen: Seen | None = None) -> Muster:
+        """The same for a fire warden, with what is not known. `seen`: controller.occupancy.seen, of the live picture."""
         with self._reader.moment():
-            return self._occupancy.muster(now)
+            return self._occupancy.muster(now, seen or Seen())
 
     def orders(self, after: Cursor | None = None, limit: int = 100) -> Page[OrderRow]:
         """Orders to gates, newest first."""
@@ -261,6 +260,3 @@ def _order(row: tuple[str, ...]) -> OrderRow:
         row[10],
         None if row[11] is None else json.loads(row[11]),
     )
-
-
-__all__ = ["DETAIL_DAYS", "MAX_LIMIT", "Queries", "rfc3339"]
