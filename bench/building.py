@@ -52,6 +52,8 @@ RARE = (
 RARE_SHARE = 0.004
 PREVIOUS = "5d1c0f" * 10 + "9b3e"
 """In the place of every hash: the chains are not what is asked about."""
+EVENTS_EACH = 2.87
+"""Of one attempt, those of the gates themselves included."""
 BATCH = 50_000
 
 _Row = tuple[int, str, str, int, str, str, str | None, str | None, str | None, str | None, bytes]
@@ -101,7 +103,7 @@ class Month:
     def _people(self) -> Iterator[tuple[date, int]]:
         days = [LAST_DAY - timedelta(days=back) for back in reversed(range(self.size.days))]
         weights = [1.0 if day.weekday() < 5 else WEEKEND for day in days]
-        attempts = self.size.events / 3.13
+        attempts = self.size.events / EVENTS_EACH
         for day, weight in zip(days, weights, strict=True):
             yield day, max(1, int(attempts * weight / sum(weights)))
 

@@ -213,9 +213,9 @@ class Occupancy:
     def _learn(self, known: Seen, lanes: Collection[tuple[str, str]]) -> None:
         """Grants name lane and access point. They are of the kinds that go after some days, so what they say is remembered."""
         now = self._reader.clock.monotonic()
-        first = self._looked is None
         missing = {*lanes, *known.open_lanes} - self._points.keys()
-        if not self._settings.points or not (first or missing) or now - (self._looked or now - LEARN_S) < LEARN_S:
+        again = self._looked is None or (missing and now - self._looked >= LEARN_S)
+        if not self._settings.points or not again:
             return
         self._looked = now
         newest: dict[tuple[str, str], int] = {}
