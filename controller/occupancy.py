@@ -14,7 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from controller.batch import GateRow
-from controller.counted import QUARTER_S, live, quarter_of
+from controller.counted import live, quarter_of
 from controller.live import Live
 from controller.query_rows import Muster, SilentGate, ZoneCount
 from controller.reader import Reader
@@ -114,7 +114,7 @@ class Occupancy:
     def muster(self, now: datetime, known: Seen) -> Muster:
         """Inside a moment of the reader."""
         begin = self.since(now)
-        passed, doubts = self._counts(quarter_of(begin), -(-int(now.timestamp()) // QUARTER_S))
+        passed, doubts = self._counts(quarter_of(begin))
         if begin != self._begin:  # lanes may have been given other access points
             self._begin, self._looked = begin, None
             self._points.clear()
@@ -155,25 +155,25 @@ class Occupancy:
         ]
         return Muster(rfc3339(begin), zones_, silent, sorted(strays))
 
-    def _counts(self, first: int, last: int) -> tuple[Counter[Place], list[tuple[Place, str, int]]]:
-        """Completed passages by place; and what makes them uncertain."""
+    def _counts(self, first: int) -> tuple[Counter[Place], list[tuple[Place, str, int]]]:
+        """Completed passages by place, and what makes them uncertain; with those of a gate whose clock is ahead."""
         passed: Counter[Place] = Counter()
         for gate, lane, direction, n in self._reader.rows(
-            "SELECT gate, lane, dir, sum(n) FROM quarters WHERE kind = 'passage.completed' AND quarter >= ? AND quarter < ? "
+            "SELECT gate, lane, dir, sum(n) FROM quarters WHERE kind = 'passage.completed' AND quarter >= ? "
             "GROUP BY gate, lane, dir",
-            (first, last),
+            (first,),
         ):
             passed[gate, lane, direction] += n
         doubts = [
             ((gate, lane, direction), kind, n)
             for gate, lane, direction, kind, n in self._reader.rows(
                 f"SELECT gate, lane, dir, kind, sum(n) FROM quarters WHERE kind IN ({_DOUBTS}) "  # noqa: S608
-                "AND quarter >= ? AND quarter < ? GROUP BY gate, lane, dir, kind",
-                (first, last),
+                "AND quarter >= ? GROUP BY gate, lane, dir, kind",
+                (first,),
             )
         ]
         for each in live(self._reader, {Kind.PASSAGE_COMPLETED, *DOUBTS}):
-            if not first <= each.quarter < last:
+            if each.quarter < first:
                 continue
             if each.kind == Kind.PASSAGE_COMPLETED:
                 passed[each.gate, each.lane, each.dir] += each.n

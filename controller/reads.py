@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable
+import sqlite3
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,7 +24,8 @@ ROLE = "security-officer"
 MAX_OPERATOR, MAX_REFERENCE, MAX_QUERY = 64, 80, 1000
 GENESIS = "0" * 64
 """`prev` of the first row."""
-_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories: control characters, also those that turn the direction of writing, and line breaks."""
 
 
 class ReadReason(StrEnum):
@@ -56,7 +59,11 @@ class Officer:
             ("operator", operator, MAX_OPERATOR),
             ("reference", reference, MAX_REFERENCE),
         ):
-            if len(value) > most or not _LINE.fullmatch(value) or not value.strip():
+            if (
+                len(value) > most
+                or not value.strip()
+                or any(unicodedata.category(each) in _UNPRINTABLE for each in value)
+            ):
                 raise BadQueryError(
                     f"{name}: {most}자 이하의 한 줄이어야 합니다",
                     f"{name}: one line of at most {most} characters is expected",
@@ -118,6 +125,13 @@ class Reads:
                 (*(getattr(row, name.strip()) for name in _COLUMNS.split(",")[:-1]), row.expected),
             )
         return number
+
+
+def rows(connection: sqlite3.Connection) -> Iterator[ReadRow]:
+    """Every row, the first first. Raises sqlite3.Error."""
+    with closing(connection.execute(f"SELECT {_COLUMNS} FROM reads ORDER BY number")) as found:  # noqa: S608
+        for row in found:
+            yield ReadRow(*row)
 
 
 def broken(rows: Iterable[ReadRow]) -> int | None:
