@@ -104,7 +104,8 @@ class Queries:
         after: Cursor | None = None,
         limit: int = 100,
     ) -> Page[EventRow]:
-        """Every kind, at most a day. Call it only behind the log of an officer's read (controller.reads)."""
+        """Every kind, at most a day. Only for an officer, whose read is written down first: `check_timed`, then Reads.log of
+        controller.reads in the store's thread, then this."""
         self.check_timed(since, until, limit)
         with self._reader.moment():
             return timeline(

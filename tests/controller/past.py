@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,11 +65,12 @@ class Past:
         gate: str = "gate-1",
         lane: str | None = "l1",
         rolled: bool = False,
+        more: Mapping[str, Any] | None = None,
         **data: Any,
     ) -> int:
         """One event as it came; gives its arrival. `rolled`: the rollups have everything up to it."""
         seq = self._seqs[gate] = self._seqs.get(gate, 0) + 1
-        body = {"v": events.SCHEMA, **({} if lane is None else {"lane": lane}), **data}
+        body = {"v": events.SCHEMA, **({} if lane is None else {"lane": lane}), **data, **(more or {})}
         known = kind in set(Kind)
         raw = events.build(
             site="hq",

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from controller.ingest import StoreThread
-from controller.officer_reads import OfficerReads
-from controller.queries import Queries
 from controller.query_rows import BadQueryError
-from controller.reader import QueryThread
 from controller.reads import NotPermittedError, Officer, ReadRow, broken, rows
 from controller.store import Store
 from gwanmun import controller_cli
-from protocol.events import Kind
-from tests.controller.past import DAY, SEOUL, Past
+from tests.controller.past import SEOUL, Past
 
 OFFICER = Officer.of("Kim", "security-officer", "incident", "2026-113")
-HOURS = (DAY + timedelta(hours=12), DAY + timedelta(hours=20))
 
 
 @pytest.fixture
@@ -118,69 +110,15 @@ def test_a_reason_of_the_list_and_a_reference_of_one_line_are_asked_for(
         Officer.of(operator, "security-officer", reason, reference)
 
 
-@pytest.fixture
-async def ask(kept: Store, past: Past) -> object:
-    """The officer's way in, on threads of its own."""
-    stores, asks, queries = StoreThread(), QueryThread(), past.queries()
-    yield OfficerReads(stores, kept.reads, asks, queries, past.clock), queries
-    stores.shutdown()
-    asks.shutdown()
-
-
-async def test_the_question_is_written_down_before_it_is_answered(
-    ask: tuple[OfficerReads, Queries], past: Past, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    past.event(DAY + timedelta(hours=13), Kind.PASSAGE_COMPLETED, dir="in")
-    reads, queries = ask
-    written: list[str] = []
-    answer = queries.timed
-
-    def watched(*args: object, **more: object) -> object:
-        written.extend(row.query for row in rows(past.db))
-        return answer(*args, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(queries, "timed", watched)
-    page = await reads.timed(OFFICER, *HOURS, gate="gate-1", kinds=["passage.completed"])
-    assert [row.kind for row in page.rows] == ["passage.completed"]
-    assert [json.loads(query) for query in written] == [
-        {
-            "since": "2026-11-24T03:00:00.000Z",
-            "until": "2026-11-24T11:00:00.000Z",
-            "gate": "gate-1",
-            "kinds": ["passage.completed"],
-            "limit": 100,
-        }
-    ]
-
-
-async def test_what_cannot_be_written_down_is_not_answered(
-    ask: tuple[OfficerReads, Queries], kept: Store, past: Past, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    past.event(DAY + timedelta(hours=13), Kind.PASSAGE_COMPLETED, dir="in")
-    reads, queries = ask
-    asked: list[object] = []
-    monkeypatch.setattr(queries, "timed", lambda *args, **more: asked.append(args))
+def test_a_read_that_cannot_be_written_leaves_the_chain_as_it_was(kept: Store, past: Past) -> None:
+    kept.reads.log(OFFICER, "first", past.clock.now())
     past.db.execute("CREATE TRIGGER full BEFORE INSERT ON reads BEGIN SELECT RAISE(FAIL, 'disk full'); END")
     with pytest.raises(sqlite3.Error, match="disk full"):
-        await reads.timed(OFFICER, *HOURS)
-    assert asked == []
-
-
-async def test_a_question_that_is_refused_is_not_written_down(ask: tuple[OfficerReads, Queries], past: Past) -> None:
-    reads, _ = ask
-    with pytest.raises(BadQueryError):
-        await reads.timed(OFFICER, DAY - timedelta(days=3), DAY)
-    with pytest.raises(BadQueryError):
-        await reads.timed(OFFICER, *HOURS, kinds=["x" * 60] * 50)
-    assert list(rows(past.db)) == []
-
-
-async def test_many_questions_at_once_make_one_chain(ask: tuple[OfficerReads, Queries], past: Past) -> None:
-    reads, _ = ask
-    await asyncio.gather(*(reads.timed(OFFICER, *HOURS, limit=number + 1) for number in range(20)))
-    found = list(rows(past.db))
-    assert len(found) == 20
-    assert broken(found) is None
+        kept.reads.log(OFFICER, "second", past.clock.now())
+    past.db.execute("DROP TRIGGER full")
+    assert kept.reads.log(OFFICER, "third", past.clock.now()) == 2
+    assert [row.query for row in rows(past.db)] == ["first", "third"]
+    assert broken(rows(past.db)) is None
 
 
 # The command

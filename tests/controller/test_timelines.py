@@ -51,10 +51,9 @@ def test_nothing_on_a_page_counts_the_records_that_are_not_shown(past: Past) -> 
     past.event(DAY, Kind.ACCESS_DENIED, reason="expired", attempt="a", dir="in", point="hall")
     for minute in range(3):
         past.event(DAY + timedelta(minutes=minute + 1), Kind.PASSAGE_COMPLETED, dir="in")
-    past.event(
-        DAY + timedelta(hours=1), Kind.JOURNAL_CHECKPOINT, **{"from": 1, "to": 4, "hash": "f" * 64, "sealed": "x"}
-    )
-    past.event(DAY + timedelta(hours=2), Kind.LOG_GAP, why="full", granted=3, **{"from": 2, "to": 3, "epoch": "e0"})
+    numbers: dict[str, Any] = {"from": 1, "to": 4, "hash": "f" * 64, "sealed": "x", "epoch": "e0"}
+    past.event(DAY + timedelta(hours=1), Kind.JOURNAL_CHECKPOINT, more=numbers)
+    past.event(DAY + timedelta(hours=2), Kind.LOG_GAP, more={**numbers, "why": "full", "granted": 3})
     page = past.queries().timeline(SINCE, UNTIL, limit=2)
     for row in page.rows:
         assert (row.id, row.attempt) == (None, None)
