@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from controller.counted import day_quarters
 from controller.histogram import upper_ms
 from controller.masking import rounded, shown
-from controller.queries import Queries
-from controller.query_rows import BadQueryError, Percentiles
+from controller.queries import Queries, warm
+from controller.query_rows import BadQueryError, Percentiles, TooLongError
+from controller.reader import QueryThread
 from protocol.events import Kind
 from tests.controller.past import DAY, SEOUL, K, Past
 
@@ -298,3 +299,33 @@ def test_a_report_too_large_is_refused(past: Past, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("controller.counted.MAX_CELLS", 2)
     with pytest.raises(BadQueryError):
         past.queries().report(DAY, NEXT, step="quarter")
+
+
+async def test_what_was_read_ahead_answers_the_same(past: Past) -> None:
+    past.gate("gate-1")
+    past.day([5, 4, 4, 4, 6])
+    past.took(DAY, 10, 9)
+    ahead, plain, thread = past.queries(), past.queries(), QueryThread()
+    await warm(thread, ahead, 3)
+    asked: list[str] = []
+    ahead._reader.connection.set_trace_callback(asked.append)
+    for queries in (ahead, plain):
+        assert cells(queries, step="day") == [("2026-11-24", "", 21)]
+        assert queries.latency(DAY, NEXT).n == 9
+    assert not [sql for sql in asked if "FROM latencies" in sql or "CASE WHEN" in sql]
+    thread.shutdown()
+
+
+async def test_reading_ahead_gives_up_a_day_that_takes_too_long_and_no_other(past: Past) -> None:
+    class Failing(Queries):
+        days: ClassVar[list[int]] = []
+
+        def warm(self, back: int) -> None:
+            self.days.append(back)
+            raise TooLongError("", "")
+
+    queries, thread = Failing(past.path, SEOUL, k=K), QueryThread()
+    await warm(thread, queries, 3)
+    assert queries.days == [0, 1, 2, 3]
+    thread.shutdown()
+    queries.close()
