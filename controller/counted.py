@@ -47,7 +47,6 @@ class Live:
     dir: str
     kind: str
     reason: str
-    n: int
 
 
 def quarter_of(moment: datetime) -> int:
@@ -68,28 +67,21 @@ def day_quarters(day: date, zone: ZoneInfo) -> range:
 
 
 def live(reader: Reader, kinds: Iterable[str], gate: str | None = None) -> list[Live]:
-    """Events of these kinds that the rollups do not have yet."""
+    """Events of these kinds that the rollups do not have yet, as they will count them: one each."""
     wanted = sorted(kinds)
     marks = ",".join("?" * len(wanted))
     rows = reader.rows(
-        f"SELECT raw, time FROM (SELECT raw, time, kind, gate FROM events WHERE arrival > (SELECT arrival FROM rolled) "  # noqa: S608
-        f"ORDER BY arrival LIMIT {MAX_LIVE}) WHERE kind IN ({marks}) AND gate = coalesce(?, gate)",
+        "SELECT time, gate, coalesce(lane, ''), kind, coalesce(reason, ''), raw FROM (SELECT * FROM events "  # noqa: S608
+        f"WHERE arrival > (SELECT arrival FROM rolled) ORDER BY arrival LIMIT {MAX_LIVE}) "
+        f"WHERE kind IN ({marks}) AND gate = coalesce(?, gate)",
         (*wanted, gate),
     )
     found = []
-    for raw, time in rows:
-        event = events.parse(raw)
-        lane, direction, reason = (str(event.data.get(name) or "") for name in ("lane", "dir", "reason"))
+    for time, of, lane, kind, reason, raw in rows:
+        direction = events.parse(raw).data.get("dir")
         quarter = quarter_of(datetime.fromisoformat(time))
-        found.append(Live(quarter, event.gate, lane, direction, str(event.kind), reason, _count(event)))
+        found.append(Live(quarter, of, lane, direction if direction in ("in", "out") else "", kind, reason))
     return found
-
-
-def _count(event: events.Event) -> int:
-    """Refusals of one reason within ten seconds are one event with a count."""
-    n = event.data.get("count")
-    counted = event.kind == Kind.ACCESS_DENIED and type(n) is int and 1 <= n <= 1_000_000
-    return int(n) if counted and n is not None else 1
 
 
 def too_much() -> BadQueryError:
@@ -148,7 +140,7 @@ class Counted:
         more: Counter[Quarter] = Counter()
         for each in live(self._reader, [Kind.PASSAGE_COMPLETED], gate):
             if first <= each.quarter < last and lane in (None, each.lane):
-                more[each.quarter, each.gate, each.lane, each.dir] += each.n
+                more[each.quarter, each.gate, each.lane, each.dir] += 1
         if gate is None:
             return self._of_building(first, last, more)
         cells = Counter(self._cells(first, last, gate, lane))
@@ -278,5 +270,5 @@ class Counted:
         sums.update(dict(rows))
         for each in live(self._reader, [Kind.ACCESS_DENIED], gate):
             if first <= each.quarter < last:
-                sums[each.reason] += each.n
+                sums[each.reason] += 1
         return [Refusals(reason, n) for reason, n in sums.most_common()]

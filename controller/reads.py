@@ -108,7 +108,8 @@ class Reads:
         """Write that `officer` asks `query`; gives the row's number once it is on the disk."""
         with self._db.atomic():
             last = self._db.execute("SELECT number, hash FROM reads ORDER BY number DESC LIMIT 1").fetchone()
-            number, prev = (1, GENESIS) if last is None else (last[0] + 1, last[1])
+            number, prev = last or removed(self._db.conn)
+            number += 1
             row = ReadRow(
                 number,
                 rfc3339(now),
@@ -134,11 +135,22 @@ def rows(connection: sqlite3.Connection) -> Iterator[ReadRow]:
             yield ReadRow(*row)
 
 
-def broken(rows: Iterable[ReadRow]) -> int | None:
-    """The number of the first row that does not follow the one before, or was changed; None: the chain is whole."""
-    number, prev = 1, GENESIS
+def removed(connection: sqlite3.Connection) -> tuple[int, str]:
+    """How many rows retention has taken off the beginning, and the hash of the last of them (docs/store.md)."""
+    found = connection.execute(
+        "SELECT (SELECT coalesce(sum(n), 0) FROM deletions WHERE what = 'reads'), "
+        "(SELECT digest FROM deletions WHERE what = 'reads' ORDER BY number DESC LIMIT 1)"
+    ).fetchone()
+    return found[0], found[1] or GENESIS
+
+
+def broken(rows: Iterable[ReadRow], before: tuple[int, str] = (0, GENESIS)) -> int | None:
+    """The number of the first row that does not follow the one before, or was changed; None: the chain is whole. `before`:
+    what `removed` says."""
+    number, prev = before
     for row in rows:
+        number += 1
         if row.number != number or row.prev != prev or row.hash != row.expected:
             return number
-        number, prev = row.number + 1, row.hash
+        prev = row.hash
     return None

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from controller.config import ConfigError, load_place
-from controller.reads import ReadRow, broken, rows
+from controller.reads import ReadRow, broken, removed, rows
 
 EXIT_WHOLE, EXIT_BROKEN, EXIT_USAGE = 0, 1, 2
 LAST = 100
@@ -44,23 +44,25 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-            number = broken(watched(rows(connection)))
+            gone = removed(connection)
+            number = broken(watched(rows(connection)), gone)
     except sqlite3.Error as error:
         print(f"데이터베이스를 읽을 수 없습니다: {database}\n{database}: cannot be read: {error}", file=sys.stderr)
         return EXIT_USAGE
     if options.json:
         print(json.dumps({"whole": number is None, "broken": number, "reads": [asdict(row) for row in shown]}))
     else:
-        _show(shown, count, number)
+        _show(shown, count, gone[0], number)
     return EXIT_WHOLE if number is None else EXIT_BROKEN
 
 
-def _show(shown: Sequence[ReadRow] | deque[ReadRow], count: int, number: int | None) -> None:
+def _show(shown: Sequence[ReadRow] | deque[ReadRow], count: int, gone: int, number: int | None) -> None:
     print("\t".join(COLUMNS))
     for row in shown:
         print("\t".join((str(row.number), row.time, row.operator, row.reason, row.reference, row.query)))
     if number is None:
-        print(f"기록 {count}건, 빠지거나 바뀐 것 없음\n{count} reads, none missing or changed")
+        print(f"열람 {count}건, 빠지거나 바뀐 것 없음. 기한이 지나 지운 것 {gone}건")
+        print(f"{count} reads, none missing or changed; {gone} removed after their time")
     else:
         print(
             f"{number}번에서 사슬이 끊겼습니다: 바뀌었거나 빠졌습니다\n"

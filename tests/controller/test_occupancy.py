@@ -81,6 +81,13 @@ def test_the_counts_begin_at_the_last_quiet_hour(lobby: Past, hour: int, since: 
     assert zone(found).count == (9 if hour == 9 else 5)
 
 
+def test_a_gate_whose_clock_is_an_hour_ahead_counts_and_one_that_is_days_ahead_does_not(lobby: Past) -> None:
+    lobby.count(NINE + timedelta(hours=1), 3)
+    lobby.count(NINE + timedelta(days=400), 5)
+    lobby.event(NINE + timedelta(days=400), Kind.PASSAGE_COMPLETED, dir="in")
+    assert zone(muster(lobby)).count == 3
+
+
 def test_at_the_quiet_hour_itself_the_counts_begin_anew(lobby: Past) -> None:
     lobby.count(DAY + timedelta(hours=2), 5)
     assert zone(muster(lobby, DAY + timedelta(hours=4))).count == 0

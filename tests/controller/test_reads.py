@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.query_rows import BadQueryError
-from controller.reads import NotPermittedError, Officer, ReadRow, broken, rows
+from controller.reads import NotPermittedError, Officer, ReadRow, broken, removed, rows
 from controller.store import Store
 from gwanmun import controller_cli
 from tests.controller.past import SEOUL, Past
@@ -119,6 +119,32 @@ def test_a_read_that_cannot_be_written_leaves_the_chain_as_it_was(kept: Store, p
     assert kept.reads.log(OFFICER, "third", past.clock.now()) == 2
     assert [row.query for row in rows(past.db)] == ["first", "third"]
     assert broken(rows(past.db)) is None
+
+
+def remove(past: Past, upto: int, number: int, n: int) -> None:
+    """As retention does, with its proof."""
+    ((digest,),) = past.db.execute("SELECT hash FROM reads WHERE number = ?", [upto]).fetchall()
+    past.db.execute("DELETE FROM reads WHERE number <= ?", [upto])
+    past.db.execute("INSERT INTO deletions VALUES (?, '', 'reads', '', ?, ?, '', '')", (number, n, digest))
+
+
+def test_rows_that_retention_took_off_the_beginning_with_a_proof_are_not_missing(kept: Store, past: Past) -> None:
+    for number in range(5):
+        kept.reads.log(OFFICER, str(number), past.clock.now())
+    remove(past, 2, 1, 2)
+    assert removed(past.db)[0] == 2
+    assert broken(rows(past.db), removed(past.db)) is None
+    past.db.execute("DELETE FROM reads WHERE number = 3")
+    assert broken(rows(past.db), removed(past.db)) == 3
+
+
+def test_numbers_go_on_where_retention_took_every_row(kept: Store, past: Past) -> None:
+    for number in range(3):
+        kept.reads.log(OFFICER, str(number), past.clock.now())
+    remove(past, 1, 1, 1)
+    remove(past, 3, 2, 2)
+    assert kept.reads.log(OFFICER, "next", past.clock.now()) == 4
+    assert broken(rows(past.db), removed(past.db)) is None
 
 
 # The command
