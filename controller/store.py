@@ -23,6 +23,7 @@ from controller.erasure import Erasure
 from controller.orders import Orders
 from controller.presence import Verdict, counter, judge
 from controller.reading import Reading
+from controller.reads import Reads
 from controller.retention import Removal, Retention
 from controller.rollups import Rollups
 from controller.schema import migrate
@@ -98,6 +99,7 @@ class Store(Reading):
             self._arrival: int = connection.execute(
                 "SELECT max((SELECT coalesce(max(arrival), 0) FROM events), (SELECT arrival FROM rolled))"
             ).fetchone()[0]
+            self.reads = Reads(self._db)
             self._raised = set(connection.execute("SELECT gate, epoch, seq, what, why FROM alarms").fetchall())
             self._gates = {
                 gate: _Gate(epoch, boot, None if online is None else bool(online))
