@@ -10,6 +10,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from controller import webhook_settings
+from controller.webhook_settings import Webhook
 from protocol import toml, topics
 from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
@@ -79,6 +81,7 @@ class ControllerConfig:
     """Private key (PEM) that signs orders to gates; None: this controller gives none."""
     emergency_key: Path | None = None
     """Private key (PEM) that signs the emergency state; None: this controller issues none."""
+    webhooks: tuple[Webhook, ...] = ()
 
     @property
     def site(self) -> str:
@@ -110,8 +113,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
         linger_s=limits.whole("linger_ms", 0, 1000, 10) / 1000,
     )
     limits.done()
+    webhooks = webhook_settings.read(root)
     root.done()
-    return ControllerConfig(path, place, time_zone, mqtt, web, ingest, records_key, commands_key, emergency_key)
+    return ControllerConfig(
+        path, place, time_zone, mqtt, web, ingest, records_key, commands_key, emergency_key, webhooks
+    )
 
 
 def load_place(path: Path) -> Place:

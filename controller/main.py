@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from controller import web
 from controller.acl import AclFile
-from controller.batch import Stored
+from controller.batch import Committed, Stored
 from controller.beacon import Beacons
 from controller.commands import Commands
 from controller.commands_api import CommandsApi, make_token
@@ -35,8 +35,11 @@ from controller.ingest import Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
 from controller.pages import Condition, Pages
 from controller.schema import SchemaError
-from controller.sorting import LEAVES
+from controller.sorting import LEAVES, Sorted
 from controller.store import Store
+from controller.webhook_post import CaError
+from controller.webhook_settings import SecretError
+from controller.webhooks import LoggedTroubles, Webhooks
 from protocol import sdnotify, topics
 from protocol.clock import Clock, SystemClock
 from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
@@ -77,6 +80,7 @@ class Controller:
         self.ingest: Ingest | None = None
         self.commands: Commands | None = None
         self.emergency: EmergencyState | None = None
+        self.webhooks: Webhooks | None = None
         self._server: web.Server | None = None
         self.url = ""
         """Address of the live page, known after `start`."""
@@ -105,12 +109,13 @@ class Controller:
             clock=self._clock,
             random=self._random,
             keys=self.enrolled.public_key,
-            on_batch=self.live.apply,
+            on_batch=self._on_batch,
             on_condition=self.live.touch,
         )
         for leaf in LEAVES:
             await self.link.subscribe(f"{topics.ROOT}/{config.site}/+/{leaf}", qos=0 if leaf == "health" else 1)
         api = await self._orders(store)
+        webhooks = self.webhooks = self._webhooks(store)
         self.ingest.start()
         try:
             self.link.start()
@@ -134,6 +139,7 @@ class Controller:
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             asyncio.create_task(self.access_list.run(), name="access list"),
             *self.ingest.tasks,
+            *await webhooks.start(),
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
         _log.info("site %s, page at %s", config.site, self.url)
@@ -170,6 +176,21 @@ class Controller:
             ) from error
         return CommandsApi(self.commands, self.emergency, token)
 
+    def _webhooks(self, store: Store) -> Webhooks:
+        """Raises StartError."""
+        try:
+            return Webhooks(
+                self.config.webhooks,
+                site=self.config.site,
+                rows=store.webhooks,
+                thread=self._thread,
+                clock=self._clock,
+                random=self._random,
+                troubles=LoggedTroubles(),
+            )
+        except (SecretError, CaError) as error:
+            raise StartError(str(error)) from error
+
     async def wait(self) -> None:
         """Returns never; raises what ended one of the parts."""
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -194,6 +215,8 @@ class Controller:
         for task in (*self._tasks, *self._states):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._states, return_exceptions=True)
+        if self.webhooks is not None:
+            await self.webhooks.close()
         if self._sock is not None:
             self._sock.close()
         if self._store is not None:
@@ -202,6 +225,11 @@ class Controller:
 
     def condition(self) -> Condition:
         return Condition(self.link.connected, self.ingest is not None and self.ingest.store_ok)
+
+    def _on_batch(self, done: Sorted, committed: Committed) -> None:
+        self.live.apply(done, committed)
+        if self.webhooks is not None and committed.alarms:
+            self.webhooks.wake()
 
     def _receive(self, message: Message) -> None:
         if self.commands is not None and message.topic.endswith(RESULT):
