@@ -22,13 +22,13 @@ from protocol.fields import WORD
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 TEXTS = ("gate", "lane", "kind", "detail", "severity", "state", "raised", "last")
 NUMBERS = ("alarm", "count")
-"""Fields of `data`, with TEXTS; what else a row has stays here."""
+MORE_TEXTS, MORE_NUMBERS = ("occurred",), ("level",)
+"""Fields of `data`, the last three in rows that have them; what else a row has stays here."""
 MAX_TEXT = 500
-WEBHOOK_FAILED = "webhook.failed"
-"""Kind of the alarm about a webhook; its detail begins with the webhook's name."""
-_ABOUT_WEBHOOKS = "webhook."
-_HEALTH = ("controller", "store", "gate", "device", "power", "clock", "sensor", "disk", "outbox", "webhook")
-_HEALTH_KINDS = frozenset({Kind.ALARM_UPLINK, Kind.LANE_FAULT, "newer_schema", "new_epoch"})
+ABOUT_WEBHOOKS = "controller.webhook"
+"""Kind of the alarm about a webhook; its detail is the webhook's name."""
+_HEALTH = frozenset({"controller", "gate", "device", "clock", "sensor"})
+_HEALTH_KINDS = frozenset({Kind.ALARM_UPLINK, "record.newer_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Message:
 
     @property
     def about_a_webhook(self) -> bool:
-        return self.kind.startswith(_ABOUT_WEBHOOKS)
+        return self.kind == ABOUT_WEBHOOKS
 
 
 def compose(site: str, row: ChangeRow) -> Message | None:
@@ -64,12 +64,12 @@ def compose(site: str, row: ChangeRow) -> Message | None:
     if not isinstance(found, dict) or not WORD.fullmatch(row.change):
         return None
     data: dict[str, Any] = {}
-    for name in NUMBERS:
+    for name in (*NUMBERS, *(each for each in MORE_NUMBERS if each in found)):
         value = found.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             return None
         data[name] = value
-    for name in TEXTS:
+    for name in (*TEXTS, *(each for each in MORE_TEXTS if each in found)):
         value = found.get(name)
         if not isinstance(value, str):
             return None
@@ -126,7 +126,7 @@ def category(kind: str) -> Category:
 
 def wanted(message: Message, webhook: Webhook) -> bool:
     """Whether a webhook is to be told. Of its own failure it is not: that would be one more message that fails."""
-    if message.about_a_webhook and message.detail.split(":", 1)[0].strip() == webhook.name:
+    if message.about_a_webhook and message.detail == webhook.name:
         return False
     return category(message.kind) in webhook.events and _rank(message.severity) >= _rank(webhook.severity)
 

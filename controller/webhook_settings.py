@@ -15,8 +15,8 @@ from protocol.toml import CREDENTIAL, Table
 
 MAX_WEBHOOKS = 16
 MAX_URL = 2000
-SEVERITIES = ("info", "warning", "critical")
-"""From the least to the worst."""
+SEVERITIES = ("warning", "minor", "major", "critical")
+"""From the least to the worst (ITU-T X.733)."""
 PREFIX = "whsec_"
 """Before a secret in base64 (Standard Webhooks 1.0, signature scheme)."""
 MIN_SECRET, MAX_SECRET = 32, 64

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Troubles(Protocol):
-    """Where the alarm `webhook.failed` of a webhook is raised and cleared; on the loop."""
+    """Where the alarm `controller.webhook` of a webhook is raised and cleared; on the loop."""
 
     def raised(self, webhook: str, why: str) -> None: ...
 
@@ -283,7 +283,7 @@ class LoggedTroubles:
     """Where nobody keeps alarms."""
 
     def raised(self, webhook: str, why: str) -> None:
-        _log.error("alarm webhook.failed: %s: %s", webhook, why)
+        _log.error("alarm controller.webhook: %s: %s", webhook, why)
 
     def over(self, webhook: str) -> None:
         _log.info("webhook %s is in order", webhook)

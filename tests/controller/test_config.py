@@ -70,7 +70,7 @@ def test_the_example_is_complete_and_its_commented_defaults_are_the_real_ones(fi
         "https://situation.example/hooks/gwanmun",
         secret,
         frozenset(Category),
-        "info",
+        "warning",
         file.parent / "ca.pem",
         10,
         86400,
