@@ -15,6 +15,7 @@ import sqlite3
 import sys
 from collections.abc import Coroutine
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -31,8 +32,9 @@ from controller.commands_api import CommandsApi, make_token
 from controller.config import ConfigError, ControllerConfig, load
 from controller.emergency import EmergencyState
 from controller.enrolled import Enrolled
-from controller.ingest import Ingest, StoreThread
+from controller.ingest import Figures, Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
+from controller.metrics import Metrics
 from controller.pages import Condition, Pages
 from controller.schema import SchemaError
 from controller.sorting import LEAVES, Sorted
@@ -81,6 +83,15 @@ class Controller:
         self.commands: Commands | None = None
         self.emergency: EmergencyState | None = None
         self.webhooks: Webhooks | None = None
+        self.metrics = Metrics(
+            self.live,
+            database=config.database,
+            version=_version(),
+            condition=self.condition,
+            figures=lambda: Figures() if self.ingest is None else self.ingest.figures,
+            busy_since=lambda: None if self.ingest is None else self.ingest.busy_since,
+            senders=lambda: () if self.webhooks is None else self.webhooks.senders,
+        )
         self._server: web.Server | None = None
         self.url = ""
         """Address of the live page, known after `start`."""
@@ -111,6 +122,7 @@ class Controller:
             keys=self.enrolled.public_key,
             on_batch=self._on_batch,
             on_condition=self.live.touch,
+            on_commit=self.metrics.on_commit,
         )
         for leaf in LEAVES:
             await self.link.subscribe(f"{topics.ROOT}/{config.site}/+/{leaf}", qos=0 if leaf == "health" else 1)
@@ -127,7 +139,11 @@ class Controller:
             return await self._thread.call(partial(store.events, after, limit))
 
         site = web.Web(
-            live=self.live, pages=pages, condition=self.condition, events_after=events_after, more=api.routes()
+            live=self.live,
+            pages=pages,
+            condition=self.condition,
+            events_after=events_after,
+            more=[*api.routes(), *self.metrics.routes()],
         )
         self._server = web.server(site.app)
         host, port = sock.getsockname()[:2]
@@ -228,6 +244,7 @@ class Controller:
 
     def _on_batch(self, done: Sorted, committed: Committed) -> None:
         self.live.apply(done, committed)
+        self.metrics.on_batch(done, committed)
         if self.webhooks is not None and committed.alarms:
             self.webhooks.wake()
 
@@ -273,6 +290,13 @@ def _private_key(path: Path, name: str) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise StartError(f"타원곡선 개인키여야 합니다: {path}\n{name} {path}: an elliptic-curve key is expected")
     return key
+
+
+def _version() -> str:
+    try:
+        return version("gwanmun")
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "source"
 
 
 def run(config_path: Path) -> int:
