@@ -16,7 +16,18 @@ from protocol import toml, topics
 from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
 
-__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Place", "Web", "load", "load_api", "load_place"]
+__all__ = [
+    "ConfigError",
+    "ControllerConfig",
+    "Expected",
+    "Ingest",
+    "Place",
+    "Web",
+    "load",
+    "load_api",
+    "load_place",
+    "load_webhooks",
+]
 
 CLIENT_ID = "controller"
 """Common name of the controller's certificate; the broker's access list and its client id go by it (controller.acl)."""
@@ -129,6 +140,12 @@ def load_api(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Web, 
     """Address of the API and its token's file, for who orders something through it. Raises ConfigError."""
     root = Table(path, toml.read(path), "", environ)
     return _web(root.optional_table("web")), _place(root).api_token
+
+
+def load_webhooks(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Place, tuple[Webhook, ...]]:
+    """For who tries one: the secrets' files have to be there. Raises ConfigError."""
+    root = Table(path, toml.read(path), "", environ)
+    return _place(root), webhook_settings.read(root)
 
 
 def _place(root: Table) -> Place:

@@ -11,21 +11,14 @@ from datetime import datetime
 from pathlib import Path
 
 from controller.metric_sheet import Sheet
-from controller.webhook_settings import MAX_WEBHOOKS, SEVERITIES
+from controller.webhook_rows import Standing, standings
+from controller.webhook_settings import SEVERITIES
 
 MIB = 1024 * 1024
 HUNDRED = 100
 OTHER = "other"
 MAX_STEPS = 2_000_000
 """Of SQLite's machine for all of it: some 0.2 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookView:
-    name: str
-    waiting: int
-    failing: str | None
-    disabled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +29,7 @@ class StoreView:
     """When retention last removed something."""
     alarms: Mapping[tuple[str, bool], int]
     """That go on, by severity and whether somebody has acknowledged them."""
-    webhooks: Sequence[WebhookView]
+    webhooks: Sequence[Standing]
 
 
 def read(path: Path) -> StoreView:
@@ -54,14 +47,7 @@ def read(path: Path) -> StoreView:
         ):
             key = (severity if severity in SEVERITIES else OTHER, bool(acknowledged))
             alarms[key] = alarms.get(key, 0) + n
-        webhooks = [
-            WebhookView(name, waiting, failing, bool(disabled))
-            for name, waiting, failing, disabled in db.execute(
-                "SELECT name, (SELECT count(*) FROM alarm_changes WHERE id > webhooks.change), failing, disabled "
-                "FROM webhooks LIMIT ?",
-                [MAX_WEBHOOKS],
-            )
-        ]
+        webhooks = standings(db)
     return StoreView(behind, None if deleted is None else deleted[0], alarms, webhooks)
 
 

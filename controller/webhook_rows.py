@@ -5,6 +5,7 @@ A row is written after the receiver has taken a message. A controller killed in 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from datetime import datetime
 from sqlite_utils import Database
 
 from controller.webhook_message import ChangeRow
+from controller.webhook_settings import MAX_WEBHOOKS
 from protocol.clock import rfc3339
 
 MAX_GIVEN_UP = 10_000
@@ -26,6 +28,34 @@ class Position:
     """Those that failed since the last that was taken."""
     due: str | None = None
     """Not before this; RFC 3339."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an operator is shown of one webhook."""
+
+    name: str
+    waiting: int
+    attempts: int
+    failing: str | None
+    why: str | None
+    disabled: bool
+    delivered: str | None
+    given_up: int
+
+
+def standings(connection: sqlite3.Connection) -> list[Standing]:
+    """Of every webhook, on any connection. Raises sqlite3.Error."""
+    rows = connection.execute(
+        "SELECT name, (SELECT count(*) FROM alarm_changes WHERE id > webhooks.change), attempts, failing, why, disabled, "
+        "delivered, (SELECT count(*) FROM webhooks_given_up AS g WHERE g.name = webhooks.name) FROM webhooks "
+        "ORDER BY name LIMIT ?",
+        [MAX_WEBHOOKS],
+    )
+    return [
+        Standing(name, waiting, attempts, failing, why, bool(disabled), delivered, given_up)
+        for name, waiting, attempts, failing, why, disabled, delivered, given_up in rows
+    ]
 
 
 class WebhookRows:

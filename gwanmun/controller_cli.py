@@ -2,6 +2,7 @@
 
     gwanmun controller --config FILE                        runs it
     gwanmun controller command --config FILE VERB …         an order, through its API on loopback
+    gwanmun controller webhooks --config FILE               how far its webhooks are (gwanmun.webhooks_cli)
 
 No secret stands on a command line: the API's token is read from the controller's state directory, and a second operator's key
 from its file, which the controller never sees.
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from controller.commands import ANSWER_S, DONE, NO_ANSWER
 from controller.config import ConfigError, load_api
 from controller.main import run
+from gwanmun import webhooks_cli
 from protocol import command as wire
 from protocol.command import ALL, EMERGENCY, OF_THE_GATE, TWO_OPERATORS, CommandVerb, OpenReason
 from protocol.emergency import MAX_LEVEL
@@ -88,6 +90,8 @@ class Api:
 def main(argv: Sequence[str]) -> int:
     if argv[:1] == [COMMAND]:
         return command(argv[1:])
+    if argv[:1] == [webhooks_cli.WEBHOOKS]:
+        return webhooks_cli.main(argv[1:])
     return run(_server_parser().parse_args(argv).config)
 
 
@@ -196,7 +200,7 @@ def _server_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="gwanmun controller",
         description="건물 관제 서버를 실행합니다 / run the building controller",
-        epilog="지시를 내리려면 / to give an order: gwanmun controller command --help",
+        epilog="지시 / orders: gwanmun controller command --help; 웹훅 / webhooks: gwanmun controller webhooks --help",
     )
     top.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="설정 파일 (TOML) / configuration file (TOML)"

@@ -62,7 +62,7 @@ def main(argv: Sequence[str], stream: TextIO | None = None) -> int:
     try:
         place = load_place(arguments.config)
         pem = _read(arguments.certificate) if arguments.action == "add" else b""
-        _become_owner(place.state_dir)
+        become_owner(place.state_dir)
         return _run(arguments, place, pem, out)
     except ConfigError as error:
         print(error.text(), file=sys.stderr)
@@ -142,7 +142,8 @@ def _read(path: Path) -> bytes:
         return file.read(MAX_CERTIFICATE + 1)
 
 
-def _become_owner(directory: Path) -> None:
+def become_owner(directory: Path) -> None:
+    """Root becomes who owns `directory`."""
     if os.geteuid() != 0:
         return
     about = directory.stat()
