@@ -136,6 +136,12 @@ FAMILIES: tuple[Family, ...] = (
         "how long it has failed; 0: it works",
     ),
     Family("gwanmun_webhook_disabled", GAUGE, _HOOK, "1: 수신자가 410으로 거절함", "1: its receiver answered 410"),
+    Family("process_start_time_seconds", GAUGE, (), "관제 서버가 시작한 때", "when the controller started"),
+    Family("process_cpu_seconds", COUNTER, (), "쓴 프로세서 시간", "processor time used"),
+    Family("process_resident_memory_bytes", GAUGE, (), "메모리", "memory"),
+    Family("process_virtual_memory_bytes", GAUGE, (), "주소 공간", "address space"),
+    Family("process_open_fds", GAUGE, (), "열린 파일", "open files"),
+    Family("process_max_fds", GAUGE, (), "열 수 있는 파일", "files that may be open"),
     # Gates.
     Family("gwanmun_gate_online", GAUGE, _GATE, "1: 연결됨", "1: connected"),
     Family(

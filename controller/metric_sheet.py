@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -36,6 +36,5 @@ def written(sheet: Sheet, accept: str) -> tuple[bytes, str]:
     """The text and its media type: OpenMetrics where the scraper takes it, else Prometheus's own form."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(sheet)
-    ProcessCollector(registry=registry)
     encode, media_type = choose_encoder(accept)
     return encode(registry), media_type

@@ -21,6 +21,7 @@ from controller.coarse import Durations, People, Quarters
 from controller.live import Live, ours_ms
 from controller.metric_gates import Cameras, gate_views, lane_views
 from controller.metric_picture import Picture, Sent, put_picture
+from controller.metric_process import put_process
 from controller.metric_sheet import Sheet, written
 from controller.metric_store import put_files, put_store, read
 from controller.pages import Condition
@@ -54,7 +55,8 @@ class Metrics:
     ) -> None:
         self._live, self._clock, self._database, self._version = live, live.clock, database, version
         self._condition, self._figures, self._busy_since, self._senders = condition, figures, busy_since, senders
-        self._quarters = Quarters(self._clock.now())
+        self._started = self._clock.now()
+        self._quarters = Quarters(self._started)
         self._events: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
         self._passages = People()
@@ -173,6 +175,7 @@ class Metrics:
         sheet = Sheet()
         sheet.info("gwanmun_build", self._version)
         put_picture(sheet, picture)
+        put_process(sheet, self._started)
         put_files(sheet, self._database)
         try:
             put_store(sheet, read(self._database), picture.now)

@@ -18,7 +18,7 @@ from random import Random
 from typing import Protocol, TypeVar
 
 from controller.ingest import StoreThread
-from controller.webhook_message import Message, compose, wanted
+from controller.webhook_message import ABOUT_WEBHOOKS, Message, compose, wanted
 from controller.webhook_post import Answer, Outcome, Post
 from controller.webhook_rows import WebhookRows
 from controller.webhook_settings import Webhook, read_secrets
@@ -39,11 +39,11 @@ T = TypeVar("T")
 
 
 class Troubles(Protocol):
-    """Where the alarm `controller.webhook` of a webhook is raised and cleared; on the loop."""
+    """Where the alarm about a webhook is raised and cleared."""
 
-    def raised(self, webhook: str, why: str) -> None: ...
-
-    def over(self, webhook: str) -> None: ...
+    async def trouble(self, kind: str, detail: str, *, holds: bool) -> None:
+        """The same again changes nothing. Raises sqlite3.Error."""
+        ...
 
 
 @dataclass(slots=True)
@@ -151,7 +151,7 @@ class Sender:
         await self._store(partial(self._rows.delivered, self.webhook.name, waiting.change, self._clock.now()))
         if not self._fine:  # an alarm of before this start may be open too
             self._fine = True
-            self._troubles.over(self.webhook.name)
+            await self._tell(holds=False)
 
     async def _failed(self, waiting: _Waiting, answer: Answer) -> None:
         name, now = self.webhook.name, self._clock.now()
@@ -192,7 +192,7 @@ class Sender:
         await self._store(partial(self._rows.give_up, self.webhook.name, numbers, why, self._clock.now()))
         # Two webhooks that fail would otherwise tell of each other for ever.
         if not all(each.message.about_a_webhook for each in given_up):
-            self._raise(f"{why} ({len(numbers)})")
+            await self._tell(holds=True)
 
     async def _gone(self, answer: Answer) -> None:
         """The receiver wants no more: nothing is sent until the controller starts again, and nothing is lost until then."""
@@ -209,22 +209,26 @@ class Sender:
                 disabled=True,
             )
         )
-        self._raise(f"disabled: {answer.why}")
+        await self._tell(holds=True)
         await asyncio.Event().wait()
 
     def _done(self, count: int) -> None:
         for _ in range(count):
             self._position = self._next.popleft().change
 
-    def _raise(self, why: str) -> None:
-        self._fine = False
-        self._troubles.raised(self.webhook.name, why)
+    async def _tell(self, *, holds: bool) -> None:
+        if holds:
+            self._fine = False
+        await self._done_at_last(partial(self._troubles.trouble, ABOUT_WEBHOOKS, self.webhook.name, holds=holds))
 
     async def _store(self, work: Callable[[], T]) -> T:
+        return await self._done_at_last(partial(self._thread.call, work))
+
+    async def _done_at_last(self, work: Callable[[], Awaitable[T]]) -> T:
         """Tried until it is done: a disk that is full for an hour ends no webhook."""
         while True:
             try:
-                found = await self._thread.call(work)
+                found = await work()
             except (sqlite3.Error, OSError) as error:
                 _log.warning("webhook %s: the store cannot be used: %s", self.webhook.name, error)
                 await self._sleep(self._store_backoff.next())
@@ -282,11 +286,8 @@ class Webhooks:
 class LoggedTroubles:
     """Where nobody keeps alarms."""
 
-    def raised(self, webhook: str, why: str) -> None:
-        _log.error("alarm controller.webhook: %s: %s", webhook, why)
-
-    def over(self, webhook: str) -> None:
-        _log.info("webhook %s is in order", webhook)
+    async def trouble(self, kind: str, detail: str, *, holds: bool) -> None:
+        _log.log(logging.ERROR if holds else logging.INFO, "%s %s: %s", kind, detail, "failed" if holds else "in order")
 
 
 def _instant(time: str, now: datetime) -> datetime:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -18,6 +20,8 @@ from controller.ingest import Figures, StoreThread
 from controller.live import Live
 from controller.metric_families import FAMILIES
 from controller.metric_gates import STANDING
+from controller.metric_process import put_process
+from controller.metric_sheet import Sheet, written
 from controller.metrics import MIN_COMMITS, Metrics
 from controller.pages import Condition
 from controller.sorting import sort
@@ -174,7 +178,6 @@ async def test_every_metric_is_shown_and_parses_in_both_forms(site: Site, journa
     plain = {sample.name for each in parse_text(await site.text()) for sample in each.samples}
     for family in FAMILIES:
         assert family.shown in plain, family.name
-    assert {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"} <= plain
     for name, each in found.items():
         labels = {family.name: set(family.labels) for family in FAMILIES}.get(name)
         assert labels is None or all(set(sample.labels) == labels for sample in each.samples), name
@@ -184,7 +187,7 @@ async def test_every_metric_is_shown_and_parses_in_both_forms(site: Site, journa
 
 def test_names_follow_prometheus_conventions() -> None:
     for family in FAMILIES:
-        assert family.name.startswith("gwanmun_")
+        assert family.name.startswith(("gwanmun_", "process_"))
         assert not family.name.endswith(("_total", "_info", "_ms", "_mb", "_percent", "_count", "_sum", "_bucket")), (
             family
         )
@@ -391,3 +394,23 @@ async def test_a_running_controller_answers(run_controller: Callable[[], Any]) -
     assert media_type.startswith("text/plain; version=0.0.4")
     found = {sample.name for family in parse_text(text) for sample in family.samples}
     assert {"gwanmun_broker_connected", "gwanmun_build_info", "gwanmun_store_size_bytes"} <= found
+
+
+def test_the_process_tells_of_itself_where_it_sees_nothing_but_itself(tmp_path: Path) -> None:
+    """As under ProcSubset=pid: there is no /proc/stat, and the program's name may hold anything."""
+    (tmp_path / "fd").mkdir()
+    (tmp_path / "fd" / "0").touch()
+    fields = ["S", *(str(n) for n in range(4, 53))]
+    (tmp_path / "stat").write_text(f"17 (python) S (x) {' '.join(fields)}\n")
+    sheet = Sheet()
+    put_process(sheet, START, tmp_path)
+    text = written(sheet, "")[0].decode()
+    values = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if not line.startswith("#")}
+    assert values["process_cpu_seconds_total"] == (14 + 15) / os.sysconf("SC_CLK_TCK")
+    assert values["process_virtual_memory_bytes"] == 23
+    assert values["process_resident_memory_bytes"] == 24 * resource.getpagesize()
+    assert values["process_open_fds"] == 1
+    assert values["process_start_time_seconds"] == START.timestamp()
+    empty = Sheet()
+    put_process(empty, START, tmp_path / "none")
+    assert len(list(empty.collect())) == 1

@@ -25,7 +25,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 def test_the_page_has_a_row_for_every_metric_and_no_other() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| `gwanmun_")]
+    rows = [line for line in PAGE.splitlines() if line.startswith(("| `gwanmun_", "| `process_"))]
     expected = [
         f"| `{family.shown}` | {family.type} | {', '.join(f'`{label}`' for label in family.labels) or '—'} | "
         f"{family.ko} · {family.en} |"
