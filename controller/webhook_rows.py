@@ -28,6 +28,8 @@ class Position:
     """Those that failed since the last that was taken."""
     due: str | None = None
     """Not before this; RFC 3339."""
+    failing: str | None = None
+    """When the first of them failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class WebhookRows:
                 "ON CONFLICT (name) DO UPDATE SET disabled = 0, change = min(change, excluded.change)",
                 (name, newest),
             )
-            row = self._db.execute("SELECT change, attempts, due FROM webhooks WHERE name = ?", [name]).fetchone()
+            row = self._db.execute(
+                "SELECT change, attempts, due, failing FROM webhooks WHERE name = ?", [name]
+            ).fetchone()
         return Position(*row)
 
     def keep(self, names: Collection[str]) -> None:

@@ -50,7 +50,7 @@ class Webhook:
     timeout_s: float
     """For one attempt as a whole."""
     give_up_s: float
-    """Changes older than this are given up once an attempt fails."""
+    """Changes older than this are given up once every attempt has failed for as long."""
 
 
 def read(root: Table) -> tuple[Webhook, ...]:

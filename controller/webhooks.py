@@ -1,7 +1,7 @@
 """Alarms and health told to others by HTTP: each webhook on its own, in order, at least once, and in nobody's way.
 
-A change that was not taken is tried again with back-off until it is `give_up_hours` old; what the receiver refuses is given up
-after a few tries. Both raise an alarm. docs/webhooks.md.
+A change that was not taken is tried again with back-off. Where nothing was taken for `give_up_hours`, what is older than that is
+given up; what a receiver refuses is given up after a few tries. Both raise an alarm. docs/webhooks.md.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class Sender:
         self._next: deque[_Waiting] = deque()
         self._position = 0
         self._attempts = 0
+        self._failing: datetime | None = None
+        """Since when every attempt has failed."""
         self._refused = 0
         """How often the message at hand was."""
         self._fine = False
@@ -101,6 +103,8 @@ class Sender:
         name = self.webhook.name
         position = await self._store(partial(self._rows.begin, name))
         self._position, self._attempts = position.change, position.attempts
+        if position.failing is not None:
+            self._failing = datetime.fromisoformat(position.failing)
         if position.due is not None:
             ahead = (datetime.fromisoformat(position.due) - self._clock.now()).total_seconds()
             if ahead > 0:
@@ -146,7 +150,7 @@ class Sender:
         self._backoff.reset()
         if self._attempts:
             _log.info("webhook %s: taken again after %d attempts", self.webhook.name, self._attempts)
-        self._attempts = self._refused = 0
+        self._attempts, self._refused, self._failing = 0, 0, None
         self._done(1)
         await self._store(partial(self._rows.delivered, self.webhook.name, waiting.change, self._clock.now()))
         if not self._fine:  # an alarm of before this start may be open too
@@ -157,6 +161,7 @@ class Sender:
         name, now = self.webhook.name, self._clock.now()
         self.figures.failures += 1
         self._attempts += 1
+        self._failing = self._failing or now
         if self._attempts == 1:
             _log.warning("webhook %s: not taken: %s", name, answer.why)
         delay = max(self._backoff.next(), answer.wait_s)
@@ -174,9 +179,11 @@ class Sender:
         await self._sleep(delay)
 
     def _too_old(self, now: datetime) -> list[_Waiting]:
-        """The receiver has not taken the one before them, and has had its time with these too."""
+        """Those that the receiver has had its time with. One failure gives up nothing, however long a controller was off."""
         oldest = now - timedelta(seconds=self.webhook.give_up_s)
         old: list[_Waiting] = []
+        if self._failing is None or self._failing > oldest:
+            return old
         for each in self._next:
             if each.time >= oldest:
                 break

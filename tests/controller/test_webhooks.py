@@ -449,17 +449,42 @@ async def test_a_refusal_gives_up_no_other_message_however_old(site: Site, targe
 
 
 async def test_the_oldest_are_given_up_after_their_time_with_one_alarm(site: Site, target: Receiver) -> None:
+    site.hook = replace(site.hook, give_up_s=3600)
     site.store.webhooks.begin("room")
     change(site, 230, START - timedelta(hours=30))
-    change(site, 2, START - timedelta(hours=1))
-    target.behave = lambda _: answer(500 if len(target.received) == 1 else 200)
+    change(site, 2, START + timedelta(minutes=30))
+    target.behave = lambda _: answer(200 if site.given_up() else 500)
     await site.start()
     await site.at(232)
-    assert numbers(target.received) == [1, 231, 232]
+    attempts = len(target.received) - 2
+    assert numbers(target.received) == [1] * attempts + [231, 232]
+    assert sum(site.clock.slept[: attempts - 1]) >= 3600 > sum(site.clock.slept[: attempts - 2])
     assert len(site.given_up()) == 230
     assert {why for _, why in site.given_up()} == {"too old: status 500"}
     await site.until(lambda: site.troubles.told[-1:] == [False])
     assert site.troubles.told == [True, True, True, False]  # for each page of the table that was read
+
+
+async def test_one_failure_gives_up_nothing_however_old(site: Site, target: Receiver) -> None:
+    """A controller that was off for days has old changes, and a receiver may answer 503 once."""
+    site.store.webhooks.begin("room")
+    change(site, 3, START - timedelta(days=3))
+    target.behave = lambda _: answer(503 if len(target.received) == 1 else 200)
+    await site.start()
+    await site.at(3)
+    assert numbers(target.received) == [1, 1, 2, 3]
+    assert site.given_up() == []
+
+
+async def test_what_has_failed_before_a_restart_counts(site: Site, target: Receiver) -> None:
+    site.hook = replace(site.hook, give_up_s=3600)
+    site.store.webhooks.begin("room")
+    change(site, 1, START - timedelta(hours=2))
+    site.store.webhooks.failed("room", 3, None, "timeout", START - timedelta(hours=2))
+    target.behave = lambda _: answer(500)
+    await site.start()
+    await site.at(1)
+    assert numbers(target.received) == [1]
 
 
 async def test_what_is_old_is_delivered_all_the_same_where_the_receiver_takes_it(site: Site, target: Receiver) -> None:
@@ -518,6 +543,24 @@ async def test_a_store_that_cannot_write_delays_nothing_but_itself(
     await site.at(2)
     assert numbers(target.received) == [1, 2]
     assert len(site.clock.slept) == 2
+
+
+async def test_an_alarm_that_cannot_be_written_is_written_later(site: Site, target: Receiver) -> None:
+    failures = [sqlite3.OperationalError("database or disk is full"), OSError(28, "No space left on device")]
+    real = site.troubles.trouble
+
+    async def full(kind: str, detail: str, *, holds: bool) -> None:
+        if failures:
+            raise failures.pop()
+        await real(kind, detail, holds=holds)
+
+    site.troubles.trouble = full  # type: ignore[method-assign]
+    sender = await site.start()
+    change(site)
+    sender.wake()
+    await site.until(lambda: site.troubles.told == [False])
+    assert numbers(target.received) == [1]
+    assert failures == []
 
 
 async def test_neither_url_nor_secret_nor_answer_is_logged(
