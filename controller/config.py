@@ -12,7 +12,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from controller import webhook_settings
 from controller.retention import Retention
+from controller.webhook_settings import Webhook
 from protocol import toml, topics
 from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
@@ -29,6 +31,7 @@ __all__ = [
     "load_api",
     "load_place",
     "load_time_zone",
+    "load_webhooks",
 ]
 
 CLIENT_ID = "controller"
@@ -117,6 +120,7 @@ class ControllerConfig:
     emergency_key: Path | None = None
     """Private key (PEM) that signs the emergency state; None: this controller issues none."""
     retention: Retention = field(default_factory=Retention)
+    webhooks: tuple[Webhook, ...] = ()
 
     @property
     def site(self) -> str:
@@ -150,9 +154,21 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
     limits.done()
     retention = _retention(root.optional_table("retention"))
     reports = _reports(root)
+    webhooks = webhook_settings.read(root)
     root.done()
     return ControllerConfig(
-        path, place, time_zone, mqtt, web, ingest, reports, records_key, commands_key, emergency_key, retention
+        path,
+        place,
+        time_zone,
+        mqtt,
+        web,
+        ingest,
+        reports,
+        records_key,
+        commands_key,
+        emergency_key,
+        retention,
+        webhooks,
     )
 
 
@@ -170,6 +186,12 @@ def load_api(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Web, 
     """Address of the API and its token's file, for who orders something through it. Raises ConfigError."""
     root = Table(path, toml.read(path), "", environ)
     return _web(root.optional_table("web")), _place(root).api_token
+
+
+def load_webhooks(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Place, tuple[Webhook, ...]]:
+    """For who tries one: the secrets' files have to be there. Raises ConfigError."""
+    root = Table(path, toml.read(path), "", environ)
+    return _place(root), webhook_settings.read(root)
 
 
 def _place(root: Table) -> Place:

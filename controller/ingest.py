@@ -100,13 +100,16 @@ class Ingest:
         keys: Keys,
         on_batch: Callable[[Sorted, Committed], None],
         on_condition: Callable[[], None],
+        on_commit: Callable[[float, int], None] = lambda _seconds, _messages: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`key` signs acknowledgements and requests, `keys` are those of the gates. `on_batch` is called on the loop after each
-        commit, `on_condition` when `store_ok` changes."""
+        commit, `on_condition` when `store_ok` changes, `on_commit` before `on_batch` with the seconds that the transaction
+        took and the number of its messages."""
         self._store, self._thread, self._link, self._site = store, thread, link, site
         self._key, self._settings, self._clock = key, settings, clock
         self._keys, self._on_batch, self._on_condition, self._sleep = keys, on_batch, on_condition, sleep
+        self._on_commit = on_commit
         self._backoff = Backoff(RETRY_BASE_S, RETRY_CAP_S, random)
         self._queue: deque[Message] = deque()
         self._healths = 0
@@ -200,6 +203,7 @@ class Ingest:
                 self.busy_since = None
                 await self._sleep(self._backoff.next())
                 self.busy_since = self._clock.monotonic()
+        self._on_commit(self._clock.monotonic() - self.busy_since, len(messages))
         self.busy_since = None
         if not self.store_ok:
             _log.warning("store writes again")

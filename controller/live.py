@@ -227,6 +227,10 @@ class Live:
 
     # Watching
 
+    @property
+    def watching(self) -> int:
+        return len(self._watchers)
+
     def watch(self) -> Watcher | None:
         """None when there are too many watchers."""
         if len(self._watchers) >= MAX_WATCHERS:

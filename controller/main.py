@@ -15,6 +15,7 @@ import sqlite3
 import sys
 from collections.abc import Coroutine
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -24,22 +25,26 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from controller import integrity, web
 from controller.acl import AclFile
-from controller.batch import Stored
+from controller.batch import Committed, Stored
 from controller.beacon import Beacons
 from controller.commands import Commands
 from controller.commands_api import CommandsApi, make_token
 from controller.config import ConfigError, ControllerConfig, load
 from controller.emergency import EmergencyState
 from controller.enrolled import Enrolled
-from controller.ingest import Ingest, StoreThread
+from controller.ingest import Figures, Ingest, StoreThread
 from controller.integrity import DamagedError
 from controller.live import LAST_EVENTS, Live
+from controller.metrics import Metrics
 from controller.pages import Condition, Pages
 from controller.schema import SchemaError
-from controller.sorting import LEAVES
+from controller.sorting import LEAVES, Sorted
 from controller.state_lock import HeldError, StateLock
 from controller.store import OtherSiteError, Store
 from controller.upkeep import Upkeep
+from controller.webhook_post import CaError
+from controller.webhook_settings import SecretError
+from controller.webhooks import LoggedTroubles, Webhooks
 from protocol import sdnotify, topics
 from protocol.clock import Clock, SystemClock
 from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
@@ -82,6 +87,16 @@ class Controller:
         self.ingest: Ingest | None = None
         self.commands: Commands | None = None
         self.emergency: EmergencyState | None = None
+        self.webhooks: Webhooks | None = None
+        self.metrics = Metrics(
+            self.live,
+            database=config.database,
+            version=_version(),
+            condition=self.condition,
+            figures=lambda: Figures() if self.ingest is None else self.ingest.figures,
+            busy_since=lambda: None if self.ingest is None else self.ingest.busy_since,
+            senders=lambda: () if self.webhooks is None else self.webhooks.senders,
+        )
         self._server: web.Server | None = None
         self.url = ""
         """Address of the live page, known after `start`."""
@@ -123,12 +138,14 @@ class Controller:
             clock=self._clock,
             random=self._random,
             keys=self.enrolled.public_key,
-            on_batch=self.live.apply,
+            on_batch=self._on_batch,
             on_condition=self.live.touch,
+            on_commit=self.metrics.on_commit,
         )
         for leaf in LEAVES:
             await self.link.subscribe(f"{topics.ROOT}/{config.site}/+/{leaf}", qos=0 if leaf == "health" else 1)
         api = await self._orders(store)
+        webhooks = self.webhooks = self._webhooks(store)
         self.ingest.start()
         try:
             self.link.start()
@@ -140,7 +157,11 @@ class Controller:
             return await self._thread.call(partial(store.events, after, limit))
 
         site = web.Web(
-            live=self.live, pages=pages, condition=self.condition, events_after=events_after, more=api.routes()
+            live=self.live,
+            pages=pages,
+            condition=self.condition,
+            events_after=events_after,
+            more=[*api.routes(), *self.metrics.routes()],
         )
         self._server = web.server(site.app)
         host, port = sock.getsockname()[:2]
@@ -155,6 +176,7 @@ class Controller:
                 Upkeep(store, self._thread, clock=self._clock, random=self._random).run(), name="upkeep of the store"
             ),
             *self.ingest.tasks,
+            *await webhooks.start(),
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
         if not whole:
@@ -202,6 +224,21 @@ class Controller:
             ) from error
         return CommandsApi(self.commands, self.emergency, token)
 
+    def _webhooks(self, store: Store) -> Webhooks:
+        """Raises StartError."""
+        try:
+            return Webhooks(
+                self.config.webhooks,
+                site=self.config.site,
+                rows=store.webhooks,
+                thread=self._thread,
+                clock=self._clock,
+                random=self._random,
+                troubles=LoggedTroubles(),
+            )
+        except (SecretError, CaError) as error:
+            raise StartError(str(error)) from error
+
     async def wait(self) -> None:
         """Returns never; raises what ended one of the parts."""
         done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -226,6 +263,8 @@ class Controller:
         for task in (*self._tasks, *self._states):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._states, return_exceptions=True)
+        if self.webhooks is not None:
+            await self.webhooks.close()
         if self._sock is not None:
             self._sock.close()
         if self._store is not None:
@@ -237,6 +276,12 @@ class Controller:
     def condition(self) -> Condition:
         store_ok = self.ingest is not None and self.ingest.store_ok and not self._damaged
         return Condition(self.link.connected, store_ok)
+
+    def _on_batch(self, done: Sorted, committed: Committed) -> None:
+        self.live.apply(done, committed)
+        self.metrics.on_batch(done, committed)
+        if self.webhooks is not None and committed.alarms:
+            self.webhooks.wake()
 
     def _receive(self, message: Message) -> None:
         if self.commands is not None and message.topic.endswith(RESULT):
@@ -285,6 +330,13 @@ def _private_key(path: Path, name: str) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise StartError(f"타원곡선 개인키여야 합니다: {path}\n{name} {path}: an elliptic-curve key is expected")
     return key
+
+
+def _version() -> str:
+    try:
+        return version("gwanmun")
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "source"
 
 
 def run(config_path: Path) -> int:

@@ -259,15 +259,25 @@ STEPS: tuple[str, ...] = (
     );
     CREATE INDEX alarm_changes_alarm ON alarm_changes (alarm);
     """,
-    # 6: how far each webhook has come in the changes of alarms.
+    # 6: how far each webhook has come in the changes of alarms, and what it was not told.
     """
     CREATE TABLE webhooks (
         name TEXT PRIMARY KEY,
         change INTEGER NOT NULL,
         attempts INTEGER NOT NULL,
         due TEXT,
-        failed TEXT
+        failing TEXT,
+        why TEXT,
+        disabled INTEGER NOT NULL,
+        delivered TEXT
     ) WITHOUT ROWID;
+    CREATE TABLE webhooks_given_up (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        change INTEGER NOT NULL,
+        time TEXT NOT NULL,
+        why TEXT NOT NULL
+    );
     """,
 )
 

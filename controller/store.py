@@ -27,6 +27,7 @@ from controller.reads import Reads
 from controller.retention import Removal, Retention
 from controller.rollups import Rollups
 from controller.schema import migrate
+from controller.webhook_rows import WebhookRows
 from protocol import events, fields, topics
 from protocol.ack import Ack
 from protocol.clock import rfc3339
@@ -100,6 +101,7 @@ class Store(Reading):
                 "SELECT max((SELECT coalesce(max(arrival), 0) FROM events), (SELECT arrival FROM rolled))"
             ).fetchone()[0]
             self.reads = Reads(self._db)
+            self.webhooks = WebhookRows(self._db)
             self._raised = set(connection.execute("SELECT gate, epoch, seq, what, why FROM alarms").fetchall())
             self._gates = {
                 gate: _Gate(epoch, boot, None if online is None else bool(online))

@@ -4,6 +4,7 @@
     gwanmun controller command --config FILE VERB …         an order, through its API on loopback
     gwanmun controller deletions --config FILE              what retention removed (gwanmun.backup_cli)
     gwanmun controller reads --config FILE                  who read exact times of passages
+    gwanmun controller webhooks --config FILE               how far its webhooks are (gwanmun.webhooks_cli)
 
 No secret stands on a command line: the API's token is read from the controller's state directory, and a second operator's key
 from its file, which the controller never sees.
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from controller.commands import ANSWER_S, DONE, NO_ANSWER
 from controller.config import ConfigError, load_api
 from controller.main import run
-from gwanmun import reads_cli
+from gwanmun import reads_cli, webhooks_cli
 from protocol import command as wire
 from protocol.command import ALL, EMERGENCY, OF_THE_GATE, TWO_OPERATORS, CommandVerb, OpenReason
 from protocol.emergency import MAX_LEVEL
@@ -97,6 +98,8 @@ def main(argv: Sequence[str]) -> int:
         return deletions(argv[1:])
     if argv[:1] == [READS]:
         return reads_cli.main(argv[1:])
+    if argv[:1] == [webhooks_cli.WEBHOOKS]:
+        return webhooks_cli.main(argv[1:])
     return run(_server_parser().parse_args(argv).config)
 
 
@@ -207,7 +210,8 @@ def _server_parser() -> argparse.ArgumentParser:
         description="건물 관제 서버를 실행합니다 / run the building controller",
         epilog="지시를 내리려면 / to give an order: gwanmun controller command --help; "
         "지운 것을 보려면 / to see what was removed: gwanmun controller deletions --help; "
-        "정확한 시각을 본 기록 / who read exact times: gwanmun controller reads --help",
+        "정확한 시각을 본 기록 / who read exact times: gwanmun controller reads --help; "
+        "웹훅 / webhooks: gwanmun controller webhooks --help",
     )
     top.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="설정 파일 (TOML) / configuration file (TOML)"

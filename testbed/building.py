@@ -404,8 +404,12 @@ class Building:
 
     def get(self, path: str) -> Any:
         """JSON from the controller's API. Raises OSError."""
+        return json.loads(self.shown(path))
+
+    def shown(self, path: str) -> bytes:
+        """What the controller's page answers. Raises OSError."""
         with urllib.request.urlopen(self.page.rstrip("/") + path, timeout=5) as answer:  # noqa: S310  our own http address
-            return json.load(answer)
+            return bytes(answer.read())
 
     def _controller_up(self) -> bool:
         try:

@@ -19,6 +19,8 @@ from testbed.scenario import GRANTED, Attempt
 DECISION_S = 25.0
 PASSAGE_S = 10.0
 ARRIVAL_S = 30.0
+SHOWN = ("/", "/?lang=en", "/metrics")
+"""What the controller answers to whoever asks, searched for canaries as its files are."""
 _DECIDED = frozenset({Kind.ACCESS_GRANTED, Kind.ACCESS_DENIED, Kind.ACCESS_UNREADABLE})
 
 
@@ -150,8 +152,7 @@ class Runner:
 
     def _left_behind(self) -> Iterator[tuple[str, bytes]]:
         """All that crossed the broker; databases (free pages and WAL included), logs and other files of agent, controller and
-        broker; the rules, which name
-        what they are about, are left out."""
+        broker, but for the rules, which name what they are about; and what the controller shows to whoever asks."""
         root = self.building.directory
         places = [self.building.agent_state, self.building.controller_state, root / "broker"]
         files = [path for place in places for path in place.rglob("*") if path.is_file() and path.name != KEPT_RULES]
@@ -159,6 +160,8 @@ class Runner:
         for path in files:
             if path.exists():
                 yield str(path.relative_to(root)), path.read_bytes()
+        for shown in SHOWN:
+            yield shown, self.building.shown(shown)
 
 
 async def _act(attempt: Attempt) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 
 from controller.config import ConfigError, Reports, load
 from controller.retention import Retention
+from controller.webhook_settings import MAX_WEBHOOKS, Category, Webhook
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "config" / "controller.toml"
 GOOD = """\
@@ -61,10 +62,26 @@ def test_the_example_is_complete_and_its_commented_defaults_are_the_real_ones(fi
     (file.parent / "o.key").write_text("")
     text = text.replace('"credential:command.key"', '"o.key"').replace('"credential:emergency.key"', '"o.key"')
     text = text.replace('"/etc/gwanmun/policy.toml"', '"o.key"')
+    secret = file.parent / "s.key"
+    secret.touch(0o600)
+    text = text.replace('"credential:situation-room.key"', '"s.key"')
+    text = text.replace('"/etc/gwanmun/situation-room-ca.pem"', '"ca.pem"')
     file.write_text(re.sub(r"^#(?=[a-z_]+ = |\[)", "", text, flags=re.MULTILINE))
     key = file.parent / "o.key"
+    hook = Webhook(
+        "situation-room",
+        "https://situation.example/hooks/gwanmun",
+        secret,
+        frozenset(Category),
+        "warning",
+        file.parent / "ca.pem",
+        10,
+        86400,
+    )
     reports = replace(plain.reports, rules=key)
-    assert load(file) == replace(plain, commands_key=key, emergency_key=key, reports=reports)
+    assert load(file) == replace(plain, commands_key=key, emergency_key=key, reports=reports, webhooks=(hook,))
+    file.write_text(f'{GOOD}[webhooks.situation-room]\nurl = "{hook.url}"\nsecret = "s.key"\n')
+    assert load(file).webhooks == (replace(hook, ca=None),)
     file.write_text(GOOD)
     bare = load(file)
     assert (plain.mqtt, plain.web, plain.ingest, plain.reports) == (bare.mqtt, bare.web, bare.ingest, bare.reports)
@@ -118,6 +135,53 @@ def test_a_mistake_names_file_key_and_expectation(file: Path, old: str, new: str
     assert expected in caught.value.text()
     assert any("가" <= letter <= "힣" for letter in korean)
     assert str(file) in english or "TOML" in expected
+
+
+HOOK = GOOD + '[webhooks.a]\nurl = "https://r.example/in"\nsecret = "s.key"\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "expected"),
+    [
+        ("https://r.example", "http://r.example", "webhooks.a.url", "https"),
+        ("https://r.example", "ftp://r.example", "webhooks.a.url", "https"),
+        ("https://r.example", "https://me:secret@r.example", "webhooks.a.url", "without user"),
+        ("https://r.example", "https://r.example:0", "webhooks.a.url", "https"),
+        ("https://r.example", "https://r.example:99999", "webhooks.a.url", "https"),
+        ("https://r.example/in", "https:///in", "webhooks.a.url", "https"),
+        ("https://r.example/in", "https://r.example/in#part", "webhooks.a.url", "without user"),
+        ("https://r.example/in", "https://r.example/in\\n", "webhooks.a.url", "https"),
+        ("https://r.example/in", "https://r.example/" + "a" * 2000, "webhooks.a.url", "https"),
+        ("[webhooks.a]", "[webhooks.A]", "webhooks.A", "lower-case"),
+        ('"s.key"', '"ca.pem"', "webhooks.a.secret", "only its owner"),
+        ('"s.key"', '"gone.key"', "webhooks.a.secret", "existing file"),
+        ('"s.key"', '"s.key"\nevents = ["passages"]', "webhooks.a.events", "alarms, health"),
+        ('"s.key"', '"s.key"\nevents = []', "webhooks.a.events", "alarms, health"),
+        ('"s.key"', '"s.key"\nseverity = "loud"', "webhooks.a.severity", "critical"),
+        ('"s.key"', '"s.key"\ngive_up_hours = 0', "webhooks.a.give_up_hours", "1 to 168"),
+        ('"s.key"', '"s.key"\nproxy = "http://p"', "webhooks.a.proxy", "unknown key"),
+    ],
+)
+def test_a_mistake_in_a_webhook_is_named(file: Path, old: str, new: str, key: str, expected: str) -> None:
+    (file.parent / "s.key").touch(0o600)
+    (file.parent / "ca.pem").chmod(0o644)
+    file.write_text(
+        HOOK.replace(old, new, 1) if old.startswith("[") else HOOK[::-1].replace(old[::-1], new[::-1], 1)[::-1]
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    assert (caught.value.key, expected in caught.value.text()) == (key, True)
+
+
+def test_webhooks_are_bounded_and_http_is_for_loopback(file: Path) -> None:
+    (file.parent / "s.key").touch(0o600)
+    for host in ("127.0.0.1:8000", "127.9.9.9", "[::1]:8000", "localhost"):
+        file.write_text(HOOK.replace("https://r.example", f"http://{host}"))
+        assert load(file).webhooks[0].url == f"http://{host}/in"
+    table = HOOK.removeprefix(GOOD)
+    file.write_text(GOOD + "".join(table.replace("webhooks.a", f"webhooks.a{n}") for n in range(MAX_WEBHOOKS + 1)))
+    with pytest.raises(ConfigError, match="at most 16"):
+        load(file)
 
 
 def test_a_credential_comes_from_systemds_directory(file: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from random import Random
 import pytest
 
 from testbed.canaries import Canaries, Find
+from testbed.runner import Runner
 
 NAME, KEY, ADDRESS, UID, INDEX = (
     "홍길동-5f0c6e",
@@ -89,3 +90,14 @@ def test_what_was_deleted_from_a_database_without_overwriting_is_found(canaries:
 def test_a_value_that_chance_could_write_is_refused(canaries: Canaries, bad: Callable[[Canaries], None]) -> None:
     with pytest.raises(ValueError, match=r"."):
         bad(canaries)
+
+
+def test_what_the_controller_shows_is_searched_as_its_files_are(canaries: Canaries, tmp_path: Path) -> None:
+    class Shows:
+        directory = agent_state = controller_state = tmp_path
+
+        def shown(self, path: str) -> bytes:
+            return f'gwanmun_gate_info{{version="{NAME}"}} 1'.encode() if path == "/metrics" else b""
+
+    runner = Runner(Shows())  # type: ignore[arg-type]  # a building that is only looked at
+    assert [find.place for find in canaries.search(runner._left_behind())] == ["/metrics"]
