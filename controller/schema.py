@@ -200,6 +200,16 @@ STEPS: tuple[str, ...] = (
         prev TEXT NOT NULL,
         hash TEXT NOT NULL
     );
+    -- For controller.queries: what pages look for, so that no filter reads what it does not show.
+    CREATE INDEX events_kind ON events (kind, time DESC, gate, lane);
+    CREATE INDEX events_open ON events (gate, kind, time DESC, lane) WHERE kind NOT IN (
+        'access.granted', 'antipassback.soft', 'door.closed', 'door.opened', 'egress.button', 'escort.bound', 'lane.opened',
+        'passage.completed', 'passage.not_taken', 'passage.reversed', 'passage.unknown');
+    CREATE INDEX quarters_passed ON quarters (quarter, gate, lane, dir, n) WHERE kind = 'passage.completed';
+    CREATE INDEX quarters_passed_gate ON quarters (gate, quarter, lane, dir, n) WHERE kind = 'passage.completed';
+    CREATE INDEX quarters_denied ON quarters (quarter, gate, reason, n) WHERE kind = 'access.denied';
+    CREATE INDEX days_passed ON days (day, n) WHERE kind = 'passage.completed';
+    CREATE INDEX latencies_gate ON latencies (gate, stage, quarter, lane, carrier, bucket, n);
     """,
     # 5: alarms as somebody works on them, and each change of one.
     """

@@ -20,6 +20,7 @@ from controller.chain import Chains
 from controller.orders import Orders
 from controller.presence import Verdict, counter, judge
 from controller.reading import Reading
+from controller.reads import Reads
 from controller.schema import migrate
 from protocol import events, fields, topics
 from protocol.ack import Ack
@@ -74,6 +75,7 @@ class Store(Reading):
             """Rows of the batch under way that are not in the table yet."""
             self._chains = Chains(connection, self._flush)
             self.orders = Orders(self._db)
+            self.reads = Reads(self._db)
             self._arrival: int = connection.execute("SELECT coalesce(max(arrival), 0) FROM events").fetchone()[0]
             self._raised = set(connection.execute("SELECT gate, epoch, seq, what, why FROM alarms").fetchall())
             self._gates = {

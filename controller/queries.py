@@ -1,0 +1,266 @@
+"""The building's past, as pages and reports ask for it. Read only, every answer bounded, one moment each.
+
+docs/queries.md says who may ask what. Times are aware datetimes; rows carry RFC 3339 texts, UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from controller.batch import GateRow
+from controller.counted import Counted
+from controller.occupancy import Occupancy, Settings
+from controller.orders import OrderRow
+from controller.query_rows import (
+    AlarmState,
+    BadQueryError,
+    Cell,
+    ChangeRow,
+    Cursor,
+    EventRow,
+    Muster,
+    Page,
+    Percentiles,
+    Refusals,
+    TooOldError,
+    ZoneCount,
+)
+from controller.reader import LONGEST_S, Reader
+from controller.reading import Reading
+from controller.timelines import MAX_LIMIT, MAX_TIE, timeline
+from protocol.clock import Clock, SystemClock, rfc3339
+from protocol.command import Operator
+
+DETAIL_DAYS = 7
+LONGEST_READ = timedelta(days=1)
+"""Of exact times of passages in one read, which is what its reason stands for."""
+MAX_CHANGES = 500
+STATES = ("raised", "acknowledged", "cleared")
+
+
+class Queries:
+    """All calls come from one thread at a time (controller.reader.QueryThread)."""
+
+    def __init__(
+        self,
+        path: Path,
+        time_zone: ZoneInfo,
+        *,
+        k: int,
+        clock: Clock | None = None,
+        detail_days: int = DETAIL_DAYS,
+        occupancy: Settings | None = None,
+        longest_s: float = LONGEST_S,
+    ) -> None:
+        """Raises sqlite3.Error, also where no store has made the database. Each method may raise QueryError or sqlite3.Error."""
+        self._clock = clock or SystemClock()
+        self._detail = timedelta(days=detail_days)
+        self._reader = Reader(path, self._clock, longest_s)
+        self._reading = Reading(self._reader.connection)
+        self._counted = Counted(self._reader, time_zone, k)
+        self._occupancy = Occupancy(self._reader, self._reading, time_zone, occupancy or Settings())
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def gates(self) -> list[GateRow]:
+        """Every gate as it was heard last."""
+        with self._reader.moment():
+            return self._reading.gates()
+
+    def timeline(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        gate: str | None = None,
+        lane: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: Cursor | None = None,
+        limit: int = 100,
+    ) -> Page[EventRow]:
+        """Newest first, never of the kinds that tell when somebody walked (protocol.events.TIMED)."""
+        _range(since, until)
+        with self._reader.moment():
+            return timeline(
+                self._reader, since, until, gate=gate, lane=lane, kinds=kinds, after=after, limit=limit, whole=False
+            )
+
+    def timed(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        gate: str | None = None,
+        lane: str | None = None,
+        kinds: Collection[str] | None = None,
+        after: Cursor | None = None,
+        limit: int = 100,
+    ) -> Page[EventRow]:
+        """Every kind, at most a day. Call it only behind the log of an officer's read (controller.reads)."""
+        _range(since, until)
+        if until - since > LONGEST_READ:
+            raise BadQueryError("기간: 하루까지입니다", "at most one day is expected")
+        oldest = self._clock.now() - self._detail
+        if until <= oldest:
+            raise TooOldError(
+                f"정확한 시각은 {self._detail.days}일만 보관합니다",
+                f"exact times are kept for {self._detail.days} days only",
+            )
+        with self._reader.moment():
+            return timeline(
+                self._reader,
+                max(since, oldest),
+                until,
+                gate=gate,
+                lane=lane,
+                kinds=kinds,
+                after=after,
+                limit=limit,
+                whole=True,
+            )
+
+    def traffic(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        gate: str | None = None,
+        lane: str | None = None,
+        step: Literal["quarter", "day"],
+    ) -> list[Cell]:
+        """Completed passages, suppressed below k, of quarters or days that are over and lie in `since` to `until`."""
+        _range(since, until)
+        with self._reader.moment():
+            return self._counted.traffic(since, until, gate=gate, lane=lane, step=step)
+
+    def latency(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        gate: str | None = None,
+        lane: str | None = None,
+        carrier: str | None = None,
+        stage: str = "ours",
+    ) -> Percentiles:
+        """Milliseconds of `lat_ms`, each off by ten per cent at most."""
+        _range(since, until)
+        with self._reader.moment():
+            return self._counted.latency(since, until, gate=gate, lane=lane, carrier=carrier, stage=stage)
+
+    def refusals(self, since: datetime, until: datetime, *, gate: str | None = None) -> list[Refusals]:
+        """How often each reason, the most frequent first."""
+        _range(since, until)
+        with self._reader.moment():
+            return self._counted.refusals(since, until, gate=gate)
+
+    def occupancy(self, now: datetime) -> list[ZoneCount]:
+        """How many are in each zone of the rules."""
+        with self._reader.moment():
+            return list(self._occupancy.muster(now).zones)
+
+    def muster(self, now: datetime) -> Muster:
+        """The same for a fire warden, with what is not known."""
+        with self._reader.moment():
+            return self._occupancy.muster(now)
+
+    def orders(self, after: Cursor | None = None, limit: int = 100) -> Page[OrderRow]:
+        """Orders to gates, newest first."""
+        _limit(limit)
+        skip = 0 if after is None or after.tie >= MAX_TIE else after.tie
+        until = "" if after is None else f"WHERE time {'<=' if after.tie < MAX_TIE else '<'} ?"
+        values = () if after is None else (after.time,)
+        with self._reader.moment():
+            rows = self._reader.rows(
+                "SELECT id, time, gate, lane, verb, args, operator, role, second, second_role, outcome, answer FROM orders "  # noqa: S608
+                f"{until} ORDER BY time DESC, id LIMIT ?",
+                (*values, limit + skip + 1),
+            )
+        if after is not None:
+            rows = rows[sum(1 for row in rows[:skip] if row[1] == after.time) :]
+        found = [_order(row) for row in rows[:limit]]
+        if len(rows) <= limit:
+            return Page(found, None)
+        last = found[-1].time
+        tie = sum(1 for each in found if each.time == last)
+        tie += after.tie if after is not None and after.time == last else 0
+        return Page(found, Cursor(last, min(tie, MAX_TIE)))
+
+    def alarms(
+        self,
+        *,
+        state: str | None = None,
+        gate: str | None = None,
+        after: Cursor | None = None,
+        limit: int = 100,
+    ) -> Page[AlarmState]:
+        """Alarms by the order in which they were raised, newest first. `state`: one of STATES."""
+        _limit(limit)
+        conditions, values = ["id < ?"], [2**62 if after is None else after.tie]
+        if state is not None:
+            if state not in _STATE:
+                raise BadQueryError(
+                    f"state: {', '.join(STATES)} 중 하나여야 합니다", f"state: one of {', '.join(STATES)} is expected"
+                )
+            conditions.append(_STATE[state])
+        with self._reader.moment():
+            rows = self._reader.rows(
+                "SELECT id, gate, lane, kind, detail, severity, count, raised, last, acknowledged, operator, role, escalated, "  # noqa: S608
+                f"cleared FROM alarm_states WHERE {' AND '.join(conditions)} AND gate = coalesce(?, gate) "
+                "ORDER BY id DESC LIMIT ?",
+                (*values, gate, limit + 1),
+            )
+        found = [AlarmState(*row) for row in rows[:limit]]
+        return Page(found, Cursor(found[-1].raised, found[-1].id) if len(rows) > limit else None)
+
+    def alarm_history(self, alarm: int) -> list[ChangeRow]:
+        """What became of one alarm, oldest first; the newest MAX_CHANGES changes."""
+        with self._reader.moment():
+            rows = self._reader.rows(
+                "SELECT id, alarm, time, change, body FROM alarm_changes WHERE alarm = ? ORDER BY id DESC LIMIT ?",
+                (alarm, MAX_CHANGES),
+            )
+        return [ChangeRow(each, of, time, change, json.loads(body)) for each, of, time, change, body in reversed(rows)]
+
+
+_STATE = {
+    "raised": "cleared IS NULL AND acknowledged IS NULL",
+    "acknowledged": "cleared IS NULL AND acknowledged IS NOT NULL",
+    "cleared": "cleared IS NOT NULL",
+}
+
+
+def _range(since: datetime, until: datetime) -> None:
+    if since.tzinfo is None or until.tzinfo is None or not since < until:
+        raise BadQueryError("기간: 시작이 끝보다 앞서야 합니다", "a beginning before the end is expected")
+
+
+def _limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise BadQueryError(
+            f"limit: 1에서 {MAX_LIMIT} 사이여야 합니다", f"limit: a number from 1 to {MAX_LIMIT} is expected"
+        )
+
+
+def _order(row: tuple[str, ...]) -> OrderRow:
+    return OrderRow(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        json.loads(row[5]),
+        Operator(row[6], row[7]),
+        None if row[8] is None else Operator(row[8], row[9]),
+        row[10],
+        None if row[11] is None else json.loads(row[11]),
+    )
+
+
+__all__ = ["DETAIL_DAYS", "MAX_LIMIT", "Queries", "rfc3339"]
