@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from controller.batch import Alarm, Committed, Picture, Stored
 from controller.sorting import Sorted
+from controller.timelines import SHOWN
 from protocol import fields
 from protocol.clock import Clock
 from protocol.events import DECISIONS, Event, Kind
@@ -30,6 +31,8 @@ WATCHER_QUEUE = 8
 MIN_INTERVAL_S = 0.1
 REFRESH_S = 30.0
 """Gates are shown anew after this long without news: a health grows old by itself."""
+LIVE_S = 900.0
+"""For so long it is shown when somebody walked. What is older, or comes later, is no live view but a history (docs/privacy.md)."""
 
 
 @dataclass(slots=True)
@@ -123,6 +126,8 @@ class Live:
         self._lanes_changed: set[tuple[str, str]] = set()
         self._new: deque[Stored] = deque(maxlen=LAST_EVENTS)
         self._dirty = asyncio.Event()
+        self._forgot = 0.0
+        """Monotonic time at which old passages were last looked for."""
 
     def today(self) -> str:
         return self.clock.now().astimezone(self.time_zone).date().isoformat()
@@ -151,9 +156,10 @@ class Live:
         for name, health in done.healths.items():
             gate = self._gate(name)
             gate.health, gate.health_at = health, now
-        for stored in committed.stored:
+        shown = [stored for stored in committed.stored if is_live(stored.event, now)]
+        for stored in shown:
             self._on_event(stored.event)
-        newest = committed.stored[-LAST_EVENTS:]
+        newest = shown[-LAST_EVENTS:]
         self.last.extend(newest)
         self._new.extend(newest)
         for (day, kind), n in committed.counts.items():
@@ -165,6 +171,9 @@ class Live:
         self._on_alarms(committed.alarms)
         self.set_aside += committed.set_aside
         self._dirty.set()
+
+    def lanes_of(self, gate: str) -> list[Lane]:
+        return [self.lanes[key] for key in sorted(key for key in self.lanes if key[0] == gate)]
 
     def _gate(self, name: str) -> Gate:
         gate = self.gates.get(name)
@@ -223,6 +232,19 @@ class Live:
             if alarm.gate:
                 self._gate(alarm.gate).alarms += 1
 
+    def forget(self) -> None:
+        """What tells when somebody walked, once it is no live view any more."""
+        now = self.clock.now()
+        kept = [stored for stored in self.last if is_live(stored.event, now)]
+        if len(kept) < len(self.last):
+            self.last.clear()
+            self.last.extend(kept)
+        for key, lane in self.lanes.items():
+            if lane.decision is not None and not is_live(lane.decision, now):
+                lane.decision = lane.ours_ms = None
+                self._lanes_changed.add(key)
+                self._dirty.set()
+
     # Watching
 
     def watch(self) -> Watcher | None:
@@ -254,6 +276,9 @@ class Live:
                     await self._dirty.wait()
             except TimeoutError:
                 self.touch()
+            if self.clock.monotonic() - self._forgot >= REFRESH_S:
+                self._forgot = self.clock.monotonic()
+                self.forget()
             self._dirty.clear()
             change = Change(frozenset(self._gates_changed), frozenset(self._lanes_changed), tuple(self._new))
             self._gates_changed.clear()
@@ -262,6 +287,17 @@ class Live:
             for watcher in self._watchers:
                 watcher.offer(change)
             await asyncio.sleep(MIN_INTERVAL_S)
+
+
+def is_live(event: Event, now: datetime) -> bool:
+    """Whether an event may be shown without an officer's reason: of the kinds that tell when somebody walked, and of names that
+    only a newer gate knows, only a new one."""
+    if event.kind in SHOWN:
+        return True
+    try:
+        return (now - datetime.fromisoformat(event.time)).total_seconds() <= LIVE_S
+    except (ValueError, OverflowError, TypeError):
+        return False
 
 
 def ours_ms(event: Event) -> float | None:

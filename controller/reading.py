@@ -7,14 +7,13 @@ from contextlib import closing
 from typing import Any
 
 from controller.batch import Alarm, GateRow, Picture, Stored, What
+from controller.timelines import SHOWN
 from protocol import events
 from protocol.ack import Ack
-from protocol.events import Kind
 
 LAST_RECORDS = 5000
 """Among these the last that may be shown are looked for."""
-_SHOWN = ",".join(f"'{kind}'" for kind in Kind if kind not in events.TIMED)
-"""A name that only a newer gate knows is not among them: nobody can tell what its time gives away."""
+_SHOWN = ",".join(f"'{kind}'" for kind in sorted(SHOWN))
 
 
 class Reading:

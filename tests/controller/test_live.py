@@ -32,7 +32,7 @@ WITHIN_S = 10
 
 @dataclass
 class FixedClock:
-    at: datetime = field(default_factory=lambda: datetime(2026, 11, 24, 9, 30, tzinfo=UTC))
+    at: datetime = field(default_factory=lambda: datetime(2026, 11, 24, 9, 5, tzinfo=UTC))
 
     def now(self) -> datetime:
         return self.at
@@ -158,6 +158,30 @@ def test_after_a_restart_nothing_stored_tells_when_somebody_walked(
     assert {stored.event.kind for stored in again.last} == set(Kind) - TIMED
     assert again.lanes == {}
     assert again.counts == live.counts
+
+
+def test_a_passage_is_shown_while_it_is_new_and_a_refusal_stays(
+    live: Live, feed: Callable[..., None], journal: Any, clock: FixedClock
+) -> None:
+    [granted] = journal.write(1, lane="l1")
+    [refused] = journal.write(1, lane="l2", kind=Kind.ACCESS_DENIED, reason="revoked")
+    feed(evt(granted), evt(refused))
+    clock.at += timedelta(seconds=live_module.LIVE_S)
+    live.forget()
+    assert [stored.event.raw for stored in live.last] == [refused]
+    assert live.lanes["gate-1", "l1"].decision is None
+    assert live.lanes["gate-1", "l2"].decision is not None
+
+
+def test_a_passage_that_a_gate_tells_of_hours_later_is_counted_and_not_shown(
+    live: Live, feed: Callable[..., None], journal: Any, clock: FixedClock
+) -> None:
+    [granted] = journal.write(1)
+    [refused] = journal.write(1, kind=Kind.ACCESS_DENIED, reason="revoked")
+    clock.at += timedelta(hours=3)
+    feed(evt(granted), evt(refused))
+    assert [stored.event.raw for stored in live.last] == [refused]
+    assert live.counts == {"access.granted": 1, "access.denied": 1}
 
 
 def test_hostile_data_makes_no_lane_and_no_figure(live: Live, feed: Callable[..., None], journal: Any) -> None:
