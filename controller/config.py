@@ -64,6 +64,11 @@ class Place:
         """The token of who may order something through the API, made at start."""
         return self.state_dir / "api-token"
 
+    @property
+    def officer_token(self) -> Path:
+        """The token of who may read exact times of passages through the API, made at start (controller.officer)."""
+        return self.state_dir / "officer-token"
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerConfig:

@@ -32,7 +32,7 @@ MIN_INTERVAL_S = 0.1
 REFRESH_S = 30.0
 """Gates are shown anew after this long without news: a health grows old by itself."""
 LIVE_S = 900.0
-"""For so long it is shown when somebody walked. What is older, or comes later, is no live view but a history (docs/privacy.md)."""
+"""For so long it is shown when somebody walked. What is older, or comes later, is a history (docs/privacy.md)."""
 
 
 @dataclass(slots=True)

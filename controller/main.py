@@ -21,10 +21,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from starlette.routing import Route
 
 from controller import web
 from controller.acl import AclFile
-from controller.batch import Stored
+from controller.api import ReadApi
+from controller.batch import Committed
 from controller.beacon import Beacons
 from controller.commands import Commands
 from controller.commands_api import CommandsApi
@@ -33,11 +35,16 @@ from controller.emergency import EmergencyState
 from controller.enrolled import Enrolled
 from controller.ingest import Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
+from controller.officer import OfficerApi
 from controller.pages import Condition, Pages
+from controller.queries import Queries
+from controller.reader import QueryThread
 from controller.requests import make_token
 from controller.schema import SchemaError
-from controller.sorting import LEAVES
+from controller.sorting import LEAVES, Sorted
 from controller.store import Store
+from controller.stream import LiveStream
+from controller.stream_api import StreamApi
 from protocol import sdnotify, topics
 from protocol.clock import Clock, SystemClock
 from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
@@ -50,6 +57,10 @@ RESULT = "/res"
 GC_ALLOCATIONS = 50_000
 """New containers between two looks for cycles. A batch of parsed records makes tens of thousands, none in a cycle; with Python's
 own 700 the collector takes a sixth of the time."""
+K = 5
+"""Passages of a quarter of an hour at a lane that are fewer are not told (docs/queries.md)."""
+RUN_BYTES = 6
+"""Of the random name of this run in the ids of the live stream."""
 _log = logging.getLogger(__name__)
 
 
@@ -65,6 +76,8 @@ class Controller:
         self._random = SystemRandom()
         self._thread = StoreThread()
         self._store: Store | None = None
+        self._query_thread = QueryThread()
+        self._queries: Queries | None = None
         self.enrolled = Enrolled(config.place.gates)
         self.access_list = AclFile(config.place.access_list, config.site, self.enrolled)
         self._sock: socket.socket | None = None
@@ -72,6 +85,7 @@ class Controller:
         self._tasks: list[asyncio.Task[None]] = []
         self._states: set[asyncio.Task[Any]] = set()
         self.live = Live(self._clock, config.time_zone)
+        self.stream = LiveStream(self.live, os.urandom(RUN_BYTES).hex())
         self.link = MqttLink(
             config.mqtt, clock=self._clock, random=self._random, on_message=self._receive, on_state=self._on_state
         )
@@ -106,7 +120,7 @@ class Controller:
             clock=self._clock,
             random=self._random,
             keys=self.enrolled.public_key,
-            on_batch=self.live.apply,
+            on_batch=self._on_batch,
             on_condition=self.live.touch,
         )
         for leaf in LEAVES:
@@ -118,13 +132,8 @@ class Controller:
         except TlsFilesError as error:
             raise StartError(f"MQTT 인증서나 키를 쓸 수 없습니다.\nMQTT certificate or key: {error}") from error
         pages = Pages(self.live, config.site, self.condition)
-
-        async def events_after(after: int, limit: int) -> list[Stored]:
-            return await self._thread.call(partial(store.events, after, limit))
-
-        site = web.Web(
-            live=self.live, pages=pages, condition=self.condition, events_after=events_after, more=api.routes()
-        )
+        more = [*api.routes(), *await self._reading(store)]
+        site = web.Web(live=self.live, pages=pages, condition=self.condition, more=more)
         self._server = web.server(site.app)
         host, port = sock.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -163,13 +172,20 @@ class Controller:
                 clock=self._clock,
                 random_bytes=os.urandom,
             )
+        return CommandsApi(self.commands, self.emergency, await _token(config.place.api_token))
+
+    async def _reading(self, store: Store) -> list[Route]:
+        """What may be read, by a connection of its own. Raises StartError."""
+        config = self.config
+        make = partial(Queries, config.database, config.time_zone, k=K, clock=self._clock)
         try:
-            token = await asyncio.to_thread(make_token, config.place.api_token)
-        except OSError as error:
-            raise StartError(
-                f"API 토큰을 만들 수 없습니다: {config.place.api_token}\n{config.place.api_token}: {error.strerror}"
-            ) from error
-        return CommandsApi(self.commands, self.emergency, token)
+            queries = self._queries = await self._query_thread.call(make)
+        except sqlite3.Error as error:
+            raise StartError(f"저장소를 읽을 수 없습니다: {config.database}\n{config.database}: {error}") from error
+        token = await _token(config.place.officer_token)
+        officer = OfficerApi(queries, self._query_thread, store.reads, self._thread, self._clock, token)
+        read = ReadApi(self.live, queries, self._query_thread, self.condition, k=K)
+        return [*read.routes(), *officer.routes(), *StreamApi(self.stream).routes()]
 
     async def wait(self) -> None:
         """Returns never; raises what ended one of the parts."""
@@ -184,6 +200,7 @@ class Controller:
             return
         self._stopped = True
         self.live.close()
+        self.stream.close()
         if self._server is not None:
             self._server.should_exit = True
         web_tasks = [task for task in self._tasks if task.get_name() == "web"]
@@ -197,12 +214,19 @@ class Controller:
         await asyncio.gather(*self._tasks, *self._states, return_exceptions=True)
         if self._sock is not None:
             self._sock.close()
+        if self._queries is not None:
+            await self._query_thread.call(self._queries.close)
+        self._query_thread.shutdown()
         if self._store is not None:
             await self._thread.call(self._store.close)
         self._thread.shutdown()
 
     def condition(self) -> Condition:
         return Condition(self.link.connected, self.ingest is not None and self.ingest.store_ok)
+
+    def _on_batch(self, done: Sorted, committed: Committed) -> None:
+        self.live.apply(done, committed)
+        self.stream.apply(done, committed)
 
     def _receive(self, message: Message) -> None:
         if self.commands is not None and message.topic.endswith(RESULT):
@@ -235,6 +259,14 @@ class Controller:
             busy = self.ingest.busy_since if self.ingest is not None else None
             if busy is None or self._clock.monotonic() - busy < STUCK_S:
                 sdnotify.alive()
+
+
+async def _token(path: Path) -> str:
+    """Raises StartError."""
+    try:
+        return await asyncio.to_thread(make_token, path)
+    except OSError as error:
+        raise StartError(f"API 토큰을 만들 수 없습니다: {path}\n{path}: {error.strerror}") from error
 
 
 def _private_key(path: Path, name: str) -> ec.EllipticCurvePrivateKey:

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from controller import web
-from controller.batch import Stored
 from controller.live import Live
 from controller.pages import Condition, Pages
 from controller.sorting import sort
@@ -53,11 +52,8 @@ class Site:
         self.store, self.condition = store, Condition(True, True)
         self.live = Live(OnThatDay(), ZoneInfo("Asia/Seoul"))
 
-        async def events_after(after: int, limit: int) -> list[Stored]:
-            return store.events(after, limit)
-
         pages = Pages(self.live, "hq", lambda: self.condition)
-        site = web.Web(live=self.live, pages=pages, condition=lambda: self.condition, events_after=events_after)
+        site = web.Web(live=self.live, pages=pages, condition=lambda: self.condition)
         self.server = web.server(site.app)
         self.sock = web.listen("127.0.0.1", 0)
         self.port = self.sock.getsockname()[1]
@@ -154,7 +150,7 @@ async def test_another_language_is_korean_and_sets_nothing(site: Site, lang: str
 )
 async def test_a_foreign_host_header_is_refused(site: Site, host: str) -> None:
     """DNS rebinding: a name that resolves to 127.0.0.1 must not read the page."""
-    for target in ("/", "/live", "/api/gates", "/static/app.js"):
+    for target in ("/", "/live", "/healthz", "/static/app.js"):
         answer = await site.get(target, host=host)
         assert answer.status == 421
         assert "gate-1" not in answer.body
@@ -165,7 +161,7 @@ async def test_loopback_names_are_accepted(site: Site, host: str) -> None:
     assert (await site.get("/healthz", host=host)).status == 200
 
 
-@pytest.mark.parametrize("target", ["/", "/api/gates", "/static/app.css", "/static/../config.py", "/nowhere"])
+@pytest.mark.parametrize("target", ["/", "/healthz", "/static/app.css", "/static/../config.py", "/nowhere"])
 async def test_every_answer_carries_the_security_headers(site: Site, target: str) -> None:
     headers = (await site.get(target)).headers
     policy = headers["content-security-policy"]
@@ -192,7 +188,7 @@ async def test_files_outside_static_are_not_served(site: Site) -> None:
 
 async def test_only_reading_is_allowed(site: Site) -> None:
     for method in ("POST", "PUT", "DELETE"):
-        for target in ("/", "/api/events", "/live"):
+        for target in ("/", "/healthz", "/live"):
             assert (await site.get(target, method=method)).status == 405
 
 
@@ -248,36 +244,6 @@ async def test_too_many_viewers_are_told_to_come_later(site: Site) -> None:
         pass
     answer = await site.get("/live")
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
-
-
-async def test_the_interface_pages_through_events_by_arrival(site: Site, journal: Any) -> None:
-    site.feed(*((topics.event("hq", "gate-1"), record) for record in journal.write(5)))
-    first = json.loads((await site.get("/api/events?limit=3")).body)
-    assert [event["id"] for event in first["events"]] == [f"gate-1/e1/{n}" for n in (1, 2, 3)]
-    rest = json.loads((await site.get(f"/api/events?after={first['next']}")).body)
-    assert [event["data"]["lane"] for event in rest["events"]] == ["l1", "l1"]
-    assert json.loads((await site.get(f"/api/events?after={rest['next']}")).body) == {
-        "events": [],
-        "next": rest["next"],
-    }
-
-
-@pytest.mark.parametrize(
-    "query",
-    ["after=-1", "after=x", "limit=0", "limit=501", f"after={2**63}", "limit=" + "9" * 400, "after=%E4%B8%80"],
-)
-async def test_a_bad_number_is_named(site: Site, query: str) -> None:
-    answer = await site.get(f"/api/events?{query}")
-    assert answer.status == 400
-    assert query.split("=", maxsplit=1)[0] in json.loads(answer.body)["error"]
-
-
-async def test_the_interface_tells_gates_and_lanes(site: Site, journal: Any) -> None:
-    site.feed(*messages(journal))
-    [gate] = json.loads((await site.get("/api/gates")).body)["gates"]
-    assert (gate["gate"], gate["online"], gate["outbox"], gate["clock"]) == ("gate-1", True, 3, "holdover")
-    assert gate["mark"] == 3 + len(Kind)
-    assert {lane["lane"] for lane in gate["lanes"]} == {f"l{n}" for n in range(1, len(LaneState) + 1)}
 
 
 async def test_healthz_says_what_is_missing(site: Site) -> None:
