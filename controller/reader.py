@@ -87,9 +87,9 @@ class QueryThread:
         if self._waiting >= self._most:
             raise BusyError("기다리는 질문이 너무 많습니다", "too many questions wait")
         self._waiting += 1
+        loop = asyncio.get_running_loop()
         future = self._executor.submit(work)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._answered))
-        loop = asyncio.get_running_loop()
         return await asyncio.wrap_future(future)
 
     def _answered(self) -> None:
