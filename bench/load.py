@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from bench import mqtt_packets as mqtt
@@ -30,6 +31,7 @@ CONNECT_S, STALL_S = 10.0, 60.0
 """Longest wait for an answer while connecting, and without any acknowledgement while sending."""
 READ_BYTES = 65536
 BOOT = (("boot", records.BOOT),)
+BEGIN = records.BEGIN.isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Plan:
     """Records of one gate beyond the controller's own acknowledgement, as an outbox keeps them; None: that one is not awaited."""
     rate: float | None = None
     """Messages a second of all gates in turn, message n due n / rate seconds after `begin`; None: as fast as windows allow."""
+    since: str = BEGIN
+    """Time of the first records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ class Stream:
         """Sequence number of the last record in each."""
         parts: list[bytes] = []
         at = seq = 0
-        for number, batch in enumerate(batches(records.chain(plan.site, gate, plan.records), plan.packed)):
+        chain = records.chain(plan.site, gate, plan.records, datetime.fromisoformat(plan.since))
+        for number, batch in enumerate(batches(chain, plan.packed)):
             payload = batch[0] if plan.packed == 1 else b"[\n" + b",\n".join(batch) + b"\n]"
             user = (("seq", str(seq + 1)), *BOOT) if plan.packed == 1 else BOOT
             kind = CONTENT_TYPE if plan.packed == 1 else BATCH_TYPE

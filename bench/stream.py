@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -27,8 +28,10 @@ MEMORY_MB = 200.0
 def measure(gates: int, rate: float, seconds: float, watchers: int, place: Path) -> tuple[Sent, Seen, float]:
     """The load, what was seen of it, and the controller's resident memory in MB after it. Raises RunError, BrokerError."""
     machines = Machines(place / "pki", gates)
+    # Of now: a passage that is told of much later is not shown live.
+    load_plan = replace(machines.plan(gates, int(rate * seconds), rate=rate), since=datetime.now(UTC).isoformat())
     with (
-        Load(place / "load", machines.plan(gates, int(rate * seconds), rate=rate)) as load,
+        Load(place / "load", load_plan) as load,
         broker(place / "broker", machines) as one,
     ):
         receiver = ours(place, machines, one.port)
@@ -36,7 +39,7 @@ def measure(gates: int, rate: float, seconds: float, watchers: int, place: Path)
         with running(receiver, place / "receiver.log") as process:
             load.connect(one.port)
             names = tuple(name for name, _ in machines.gates)
-            plan = Plan(port, watchers, load.plan.site, names, load.plan.records, rate)
+            plan = Plan(port, watchers, load.plan.site, names, load.plan.records, rate, load.plan.since)
             sent, seen = _watched(plan, load, place / "watchers.json")
             memory = psutil.Process(process.pid).memory_info().rss / 1e6
     if seen.count != load.records * watchers:

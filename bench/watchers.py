@@ -16,6 +16,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from bench import records
@@ -41,6 +42,8 @@ class Plan:
     records: int
     """Of each gate."""
     rate: float
+    since: str
+    """As of the load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Watcher:
 
 def offsets(plan: Plan) -> dict[bytes, int]:
     """By the time that a record names, its number: of every gate the same."""
-    chain = records.chain(plan.site, plan.gates[0], plan.records)
+    chain = records.chain(plan.site, plan.gates[0], plan.records, datetime.fromisoformat(plan.since))
     return {events.parse(raw).time.encode(): number for number, raw in enumerate(chain)}
 
 

@@ -13,7 +13,7 @@ from bench import load
 from bench.load import Stream
 from bench.watchers import Plan, Watcher, offsets
 
-PLAN = Plan(0, 1, "bench", ("gate-001", "gate-002"), 6, 10.0)
+PLAN = Plan(0, 1, "bench", ("gate-001", "gate-002"), 6, 10.0, "2026-11-24T00:00:00+00:00")
 
 
 def message(name: str, data: dict[str, Any]) -> bytes:
