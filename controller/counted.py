@@ -92,6 +92,10 @@ def _count(event: events.Event) -> int:
     return int(n) if counted and n is not None else 1
 
 
+def too_much() -> BadQueryError:
+    return BadQueryError("결과가 너무 많습니다. 기간을 줄이십시오", "too many rows; ask for less time")
+
+
 class Counted:
     def __init__(self, reader: Reader, zone: ZoneInfo, k: int) -> None:
         self._reader, self._zone, self._k = reader, zone, k
@@ -108,9 +112,36 @@ class Counted:
             raise BadQueryError("gate: lane에는 gate가 있어야 합니다", "gate: is expected with lane")
         if step == "day":
             return self._by_day(since, until, gate, lane)
+        quarters = self._whole_quarters(since, until)
+        return self._by_quarter(quarters.start, quarters.stop, gate, lane)
+
+    def by_lane(self, since: datetime, until: datetime, *, gate: str | None, step: str) -> list[Cell]:
+        """As `traffic`, of every lane of a gate, or of the building."""
+        gates = [gate] if gate is not None else [name for (name,) in self._reader.rows("SELECT gate FROM gates")]
+        found: list[Cell] = []
+        for name in gates:
+            found += self.traffic(since, until, gate=name, lane=None, step=step)
+            if len(found) > MAX_CELLS:
+                raise too_much()
+        return found
+
+    def grid(self, since: datetime, until: datetime, step: str) -> list[str]:
+        """The beginnings of all quarters or days that are over and lie in `since` to `until`: what cells can be of."""
+        if step == "day":
+            return [day.isoformat() for day in self._whole_days(since, until)]
+        return [begin_of(quarter) for quarter in self._whole_quarters(since, until)]
+
+    def _whole_quarters(self, since: datetime, until: datetime) -> range:
         first = -(-int(since.timestamp()) // QUARTER_S)
-        last = min(quarter_of(until), quarter_of(self._reader.clock.now()))
-        return self._by_quarter(first, last, gate, lane)
+        return range(first, max(first, min(quarter_of(until), quarter_of(self._reader.clock.now()))))
+
+    def _whole_days(self, since: datetime, until: datetime) -> list[date]:
+        today = self._reader.clock.now().astimezone(self._zone).date()
+        day = since.astimezone(self._zone).date()
+        if datetime(day.year, day.month, day.day, tzinfo=self._zone) < since:
+            day += timedelta(days=1)
+        end = min(until.astimezone(self._zone).date(), today)
+        return [day + timedelta(days=more) for more in range(max(0, (end - day).days))]
 
     def _by_quarter(self, first: int, last: int, gate: str | None, lane: str | None) -> list[Cell]:
         more: Counter[Quarter] = Counter()
@@ -134,7 +165,7 @@ class Counted:
             (gate, first, last, lane, MAX_CELLS + 1),
         )
         if len(rows) > MAX_CELLS:
-            raise BadQueryError("기간이 너무 깁니다", "fewer days are expected")
+            raise too_much()
         return {(row[0], row[1], row[2], row[3]): row[4] for row in rows}
 
     def _of_building(self, first: int, last: int, more: Mapping[Quarter, int]) -> list[Cell]:
@@ -156,13 +187,8 @@ class Counted:
         return [Cell(begin_of(quarter), "", "", direction, n) for (quarter, direction), n in sorted(sums.items()) if n]
 
     def _by_day(self, since: datetime, until: datetime, gate: str | None, lane: str | None) -> list[Cell]:
-        today = self._reader.clock.now().astimezone(self._zone).date()
-        day = since.astimezone(self._zone).date()
-        if datetime(day.year, day.month, day.day, tzinfo=self._zone) < since:
-            day += timedelta(days=1)
-        end = min(until.astimezone(self._zone).date(), today)
         found: list[Cell] = []
-        while day < end:
+        for day in self._whole_days(since, until):
             if gate is None:
                 sums: Counter[str] = Counter()
                 for (_, _, direction), n in self._building_day(day).items():
@@ -172,7 +198,6 @@ class Counted:
                 found += [
                     Cell(day.isoformat(), *key, n) for key, n in sorted(self._gate_day(day, gate, lane).items()) if n
                 ]
-            day += timedelta(days=1)
         return found
 
     def _gate_day(self, day: date, gate: str, lane: str | None) -> dict[Lane, int]:
@@ -221,8 +246,7 @@ class Counted:
             raise BadQueryError(
                 f"기간: {longest.days}일까지입니다", f"at most {longest.days} days are expected; more with a gate"
             )
-        first = -(-int(since.timestamp()) // QUARTER_S)
-        last = min(quarter_of(until), quarter_of(self._reader.clock.now()))
+        quarters = self._whole_quarters(since, until)
         of_gate = "AND gate = :gate" if gate is not None else ""
         rows = self._reader.rows(
             "WITH told AS MATERIALIZED (SELECT quarter, gate, lane FROM (SELECT quarter, gate, lane, sum(n) AS n FROM quarters "  # noqa: S608
@@ -237,8 +261,8 @@ class Counted:
                 "lane": lane,
                 "carrier": carrier,
                 "stage": stage,
-                "first": first,
-                "last": last,
+                "first": quarters.start,
+                "last": quarters.stop,
                 "k": self._k,
             },
         )

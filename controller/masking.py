@@ -22,7 +22,7 @@ def at_least(cells: Iterable[int], quarters: int, k: int) -> int:
     What the quarters left out add up to is rounded down to a multiple of k, and never said to be more than all but one of them
     could hold: so each of them alone may still be anything from 0 to k - 1.
     """
-    told = hidden = left_out = 0
+    told = hidden = 0
     left_out = quarters
     for n in cells:
         if shown(n, k):

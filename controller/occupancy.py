@@ -1,34 +1,47 @@
 """How many are in each zone, from completed passages since the site's quiet hour, and how far that can be relied on.
 
-Zones come from the rules document; which access point a lane serves, from the gates' own grants. Nobody is named or numbered: a
+Zones come from the rules document; which access point a lane serves, from the gate's own grants. Nobody is named or numbered: a
 count is a difference of two counts. docs/queries.md has the words for what makes it uncertain.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from controller.batch import GateRow
-from controller.counted import live, quarter_of
+from controller.counted import QUARTER_S, live, quarter_of
+from controller.live import Live
 from controller.query_rows import Muster, SilentGate, ZoneCount
 from controller.reader import Reader
 from controller.reading import Reading
-from policy.model import OUTSIDE, Direction, Point
+from policy import document, limits
+from policy.model import OUTSIDE, Point
 from protocol import events
 from protocol.clock import rfc3339
 from protocol.events import Kind
+from protocol.status import LaneState
 
 RESET = time(4, 0)
-LOOKED_AT = 200
-"""Newest events of a lane among which a grant is looked for, to learn its access points."""
-LEARN_S = 900.0
-"""A lane whose access point is not known is looked at again after this long."""
-IN, OUT = "in", "out"
-COUNTED = frozenset({Kind.PASSAGE_COMPLETED, Kind.PASSAGE_UNKNOWN, Kind.FIRE_ASSERTED, Kind.DOOR_MODE})
+BEHIND_S = 60
+"""A gate whose oldest record waits for so long is behind: passages are missing here."""
+LOOKED_AT = 20_000
+"""Newest grants of the building among which each lane's own is looked for."""
+LEARN_S = 60.0
+"""A lane that no grant was found of is looked for again after this long."""
+UNCOUNTED = frozenset({Kind.ALARM_TAILGATE, Kind.ALARM_FORCED, Kind.ALARM_CRAWL})
+"""Somebody may have passed who is in no count."""
+OPENED = frozenset({Kind.FIRE_ASSERTED, Kind.DOOR_MODE})
+DOUBTS = frozenset({Kind.PASSAGE_UNKNOWN, Kind.LOG_GAP}) | UNCOUNTED | OPENED
+"""The condition of the index `quarters_doubts`, in its order."""
+_DOUBTS = ", ".join(repr(str(kind)) for kind in sorted(DOUBTS))
+
+Place = tuple[str, str, str]
+"""Gate, lane, direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +52,39 @@ class Settings:
     """Of the rules document; empty: no zones are counted."""
     zones: tuple[str, ...] = ()
     reset: time = RESET
-    """When nobody is inside, by the site's clock."""
-    flows: bool = True
+    """When nobody is inside, by the site's clock; at the beginning of a quarter of an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What only the live picture knows."""
+
+    behind: frozenset[str] = frozenset()
+    """Gates whose outbox waits."""
+    open_lanes: frozenset[tuple[str, str]] = frozenset()
+    """Lanes that stand open now, by gate and lane."""
+    expected: frozenset[str] = frozenset()
+    """Gates that are enrolled."""
+
+
+def settings(rules: Path | None, reset: time = RESET) -> Settings:
+    """Of the rules document at `rules`. Raises PolicyError, OSError."""
+    if rules is None:
+        return Settings(reset=reset)
+    with rules.open("rb") as file:
+        policy = document.parse(file.read(limits.MAX_DOCUMENT + 1))
+    return Settings(policy.points, tuple(policy.zones), reset)
+
+
+def seen(picture: Live, enrolled: Iterable[str] = ()) -> Seen:
+    """On the loop, before a question goes to its thread."""
+    now = picture.clock.now()
+    healths = {gate.id: gate.fresh_health(now) for gate in picture.gates.values()}
+    return Seen(
+        frozenset(name for name, health in healths.items() if health is not None and health.outbox_age_s >= BEHIND_S),
+        frozenset(key for key, lane in picture.lanes.items() if lane.state in (LaneState.LOCKED_OPEN, LaneState.FREE)),
+        frozenset(enrolled),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +98,30 @@ class Way:
 class Occupancy:
     def __init__(self, reader: Reader, reading: Reading, zone: ZoneInfo, settings: Settings) -> None:
         self._reader, self._reading, self._zone, self._settings = reader, reading, zone, settings
-        self._points: dict[tuple[str, str], dict[str, str]] = {}
-        """By gate and lane: access point of each direction that has readers."""
-        self._looked: dict[tuple[str, str], float] = {}
+        self._points: dict[tuple[str, str], tuple[str, str]] = {}
+        """By gate and lane: the direction and the access point of a grant."""
+        self._looked: float | None = None
+        self._begin: datetime | None = None
 
     def since(self, now: datetime) -> datetime:
         """The last quiet hour."""
-        local = now.astimezone(self._zone)
-        reset = datetime.combine(local.date(), self._settings.reset, self._zone)
-        if reset > local:
-            reset = datetime.combine(local.date() - timedelta(days=1), self._settings.reset, self._zone)
+        day = now.astimezone(self._zone).date()
+        reset = datetime.combine(day, self._settings.reset, self._zone)
+        if reset > now:
+            reset = datetime.combine(day - timedelta(days=1), self._settings.reset, self._zone)
         return reset
 
-    def muster(self, now: datetime) -> Muster:
+    def muster(self, now: datetime, known: Seen) -> Muster:
         """Inside a moment of the reader."""
         begin = self.since(now)
-        passed, unknown, doubts = self._passages(quarter_of(begin))
+        passed, doubts = self._counts(quarter_of(begin), -(-int(now.timestamp()) // QUARTER_S))
+        if begin != self._begin:  # lanes may have been given other access points
+            self._begin, self._looked = begin, None
+            self._points.clear()
+        self._learn(known, {(gate, lane) for gate, lane, _ in passed})
         inside: Counter[str] = Counter()
-        wrong: Counter[str] = Counter()
-        reasons: dict[str, set[str]] = {zone: set() for zone in self._settings.zones}
+        uncertain: Counter[str] = Counter()
+        reasons: defaultdict[str, set[str]] = defaultdict(set)
         strays = set()
         for (gate, lane, direction), n in passed.items():
             way = self._way(gate, lane, direction)
@@ -81,120 +130,130 @@ class Occupancy:
                 continue
             inside[way.enters] += n
             inside[way.leaves] -= n
-        for (gate, lane, direction), n in unknown.items():
-            way = self._way(gate, lane, direction)
-            for zone in () if way is None else (way.enters, way.leaves):
-                wrong[zone] += n
-                if zone in reasons:
-                    reasons[zone].add("passages_unknown")
-        silent = self._silent()
+        for (gate, lane, direction), kind, n in doubts:
+            why, counts = _doubt(kind)
+            zones = self._zones_of_gate(gate) if kind == Kind.LOG_GAP else self._zones_of(gate, lane, direction)
+            for zone in zones:
+                reasons[zone].add(why)
+                uncertain[zone] += n if counts else 0
+        for gate, lane in known.open_lanes:
+            for zone in self._zones_of(gate, lane, "in"):
+                reasons[zone].add("lane_open")
+        silent = self._silent(known)
         for each in silent:
-            for zone in each.zones:
-                if zone in reasons:
-                    reasons[zone].add(f"gate_{each.why}")
-        for (gate, lane), why in doubts.items():
-            for zone in self._zones_of(gate, lane):
-                if zone in reasons:
-                    reasons[zone].add(why)
-        zones = []
+            for zone in each.zones or self._settings.zones:
+                reasons[zone].add(f"gate_{each.why}")
         for zone in self._settings.zones:
             if inside[zone] < 0:
                 reasons[zone].add("below_zero")
+                uncertain[zone] -= inside[zone]
             if strays:
                 reasons[zone].add("lanes_unassigned")
-            zones.append(
-                ZoneCount(zone, max(0, inside[zone]), wrong[zone], not reasons[zone], tuple(sorted(reasons[zone])))
+        zones_ = [
+            ZoneCount(zone, max(0, inside[zone]), uncertain[zone], not reasons[zone], tuple(sorted(reasons[zone])))
+            for zone in self._settings.zones
+        ]
+        return Muster(rfc3339(begin), zones_, silent, sorted(strays))
+
+    def _counts(self, first: int, last: int) -> tuple[Counter[Place], list[tuple[Place, str, int]]]:
+        """Completed passages by place; and what makes them uncertain."""
+        passed: Counter[Place] = Counter()
+        for gate, lane, direction, n in self._reader.rows(
+            "SELECT gate, lane, dir, sum(n) FROM quarters WHERE kind = 'passage.completed' AND quarter >= ? AND quarter < ? "
+            "GROUP BY gate, lane, dir",
+            (first, last),
+        ):
+            passed[gate, lane, direction] += n
+        doubts = [
+            ((gate, lane, direction), kind, n)
+            for gate, lane, direction, kind, n in self._reader.rows(
+                f"SELECT gate, lane, dir, kind, sum(n) FROM quarters WHERE kind IN ({_DOUBTS}) "  # noqa: S608
+                "AND quarter >= ? AND quarter < ? GROUP BY gate, lane, dir, kind",
+                (first, last),
             )
-        return Muster(rfc3339(begin), zones, silent, sorted(strays))
+        ]
+        for each in live(self._reader, {Kind.PASSAGE_COMPLETED, *DOUBTS}):
+            if not first <= each.quarter < last:
+                continue
+            if each.kind == Kind.PASSAGE_COMPLETED:
+                passed[each.gate, each.lane, each.dir] += each.n
+            else:
+                doubts.append(((each.gate, each.lane, each.dir), each.kind, each.n))
+        return passed, doubts
 
-    def _passages(
-        self, first: int
-    ) -> tuple[Counter[tuple[str, str, str]], Counter[tuple[str, str, str]], dict[tuple[str, str], str]]:
-        """Completed and unknown by gate, lane and direction; and lanes that stood open."""
-        passed: Counter[tuple[str, str, str]] = Counter()
-        unknown: Counter[tuple[str, str, str]] = Counter()
-        doubts: dict[tuple[str, str], str] = {}
-        rows = self._reader.rows(
-            "SELECT gate, lane, dir, kind, sum(n) FROM quarters WHERE quarter >= ? AND kind IN "
-            "('passage.completed', 'passage.unknown', 'fire.asserted', 'door.mode') GROUP BY gate, lane, dir, kind",
-            (first,),
-        )
-        beyond = [each for each in live(self._reader, COUNTED) if each.quarter >= first]
-        for gate, lane, direction, kind, n in [
-            *rows,
-            *((each.gate, each.lane, each.dir, each.kind, each.n) for each in beyond),
-        ]:
-            match kind:
-                case Kind.PASSAGE_COMPLETED:
-                    passed[gate, lane, direction] += n
-                case Kind.PASSAGE_UNKNOWN:
-                    unknown[gate, lane, direction] += n
-                case _:
-                    doubts[gate, lane] = "lane_stood_open"
-        return passed, unknown, doubts
-
-    def _silent(self) -> list[SilentGate]:
+    def _silent(self, known: Seen) -> list[SilentGate]:
         holes = {gate for (gate,) in self._reader.rows(_HOLES)}
-        found = []
-        for row in self._reading.gates():
-            why = _why(row, row.gate in holes)
-            if why is not None:
-                zones = {zone for gate, lane in self._points if gate == row.gate for zone in self._zones_of(gate, lane)}
-                found.append(SilentGate(row.gate, why, row.last_seen, sorted(zones)))
-        return found
+        rows = self._reading.gates()
+        found = [
+            SilentGate(row.gate, why, row.last_seen, sorted(self._zones_of_gate(row.gate)))
+            for row in rows
+            if (why := _why(row, row.gate in holes, known)) is not None
+        ]
+        never = sorted(known.expected - {row.gate for row in rows})
+        return found + [SilentGate(gate, "never_heard", None) for gate in never]
 
-    def _zones_of(self, gate: str, lane: str) -> set[str]:
-        ways = (self._way(gate, lane, direction) for direction in (IN, OUT))
-        return {zone for way in ways if way is not None for zone in (way.enters, way.leaves)} - {OUTSIDE}
+    def _zones_of_gate(self, gate: str) -> set[str]:
+        lanes = [lane for of, lane in self._points if of == gate]
+        return {zone for lane in lanes for zone in self._zones_of(gate, lane, "in")}
+
+    def _zones_of(self, gate: str, lane: str, direction: str) -> set[str]:
+        way = self._way(gate, lane, direction)
+        return set() if way is None else {way.enters, way.leaves} - {OUTSIDE}
 
     def _way(self, gate: str, lane: str, direction: str) -> Way | None:
-        """None where the lane's access point is not known, or not in the rules."""
-        points = self._learn(gate, lane)
-        own = self._settings.points.get(points.get(direction, ""))
-        if own is not None:
-            return Way(own.from_zone, own.to_zone)
-        other = self._settings.points.get(points.get(OUT if direction == IN else IN, ""))
-        return None if other is None else Way(other.to_zone, other.from_zone)
+        """None where the lane's access point is not known, or not in the rules. One barrier stands between two zones, so a grant
+        in one direction tells of both."""
+        learned = self._points.get((gate, lane))
+        point = None if learned is None else self._settings.points.get(learned[1])
+        if learned is None or point is None:
+            return None
+        forth = direction == learned[0]
+        return Way(point.from_zone, point.to_zone) if forth else Way(point.to_zone, point.from_zone)
 
-    def _learn(self, gate: str, lane: str) -> Mapping[str, str]:
-        """A lane's grants name its access point. They are of the kinds that go after some days: so it is remembered."""
-        key = (gate, lane)
-        known = self._points.get(key)
+    def _learn(self, known: Seen, lanes: Collection[tuple[str, str]]) -> None:
+        """Grants name lane and access point. They are of the kinds that go after some days, so what they say is remembered."""
         now = self._reader.clock.monotonic()
-        if known and now - self._looked[key] < LEARN_S:
-            return known
-        if key in self._looked and now - self._looked[key] < LEARN_S:
-            return {}
-        self._looked[key] = now
-        rows = self._reader.rows(
-            "SELECT raw FROM events WHERE kind = 'access.granted' AND gate = ? AND lane = ? ORDER BY time DESC LIMIT ?",
-            (gate, lane, LOOKED_AT),
-        )
-        found = dict(known or {})
-        for (raw,) in reversed(rows):
-            data = events.parse(raw).data
-            direction, point = data.get("dir"), data.get("point")
-            if isinstance(direction, str) and isinstance(point, str):
-                found[direction] = point
-        self._points[key] = found
-        return found
+        missing = {*lanes, *known.open_lanes} - self._points.keys()
+        again = self._looked is None or (missing and now - self._looked >= LEARN_S)
+        if not self._settings.points or not again:
+            return
+        self._looked = now
+        newest: dict[tuple[str, str], int] = {}
+        for gate, lane, arrival in self._reader.rows(
+            "SELECT gate, lane, arrival FROM events WHERE kind = 'access.granted' ORDER BY time DESC LIMIT ?",
+            (LOOKED_AT,),
+        ):
+            if lane is not None and (gate, lane) not in self._points:
+                newest.setdefault((gate, lane), arrival)
+        for key, arrival in newest.items():
+            for (raw,) in self._reader.rows("SELECT raw FROM events WHERE arrival = ?", (arrival,)):
+                data = events.parse(raw).data
+                direction, point = data.get("dir"), data.get("point")
+                if isinstance(direction, str) and isinstance(point, str):
+                    self._points[key] = (direction, point)
 
 
 _HOLES = """
-    SELECT DISTINCT c.gate FROM chains c JOIN gates g ON g.gate = c.gate AND g.epoch = c.epoch
+    SELECT c.gate FROM chains c JOIN gates g ON g.gate = c.gate AND g.epoch = c.epoch
     WHERE c.mark < (SELECT max(seq) FROM events e WHERE e.gate = c.gate AND e.epoch = c.epoch)
 """
 """Gates of which records are held beyond one that has not come."""
 
 
-def _why(row: GateRow, hole: bool) -> str | None:
+def _doubt(kind: str) -> tuple[str, bool]:
+    """Why, and whether each of them may be one person more or fewer."""
+    if kind == Kind.PASSAGE_UNKNOWN:
+        return "passages_unknown", True
+    if kind in UNCOUNTED:
+        return "passages_uncounted", True
+    return ("records_lost", False) if kind == Kind.LOG_GAP else ("lane_stood_open", False)
+
+
+def _why(row: GateRow, hole: bool, known: Seen) -> str | None:
     if row.stopped:
         return "stopped"
+    if row.online is not True:
+        return "offline" if row.online is False else "unknown"
     if hole:
         return "hole"
-    if row.online is None:
-        return "unknown"
-    return None if row.online else "offline"
-
-
-__all__ = ["RESET", "Direction", "Occupancy", "Settings"]
+    return "behind" if row.gate in known.behind else None

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from controller.batch import GateRow
 from controller.counted import Counted
-from controller.occupancy import Occupancy, Settings
+from controller.occupancy import Occupancy, Seen, Settings
 from controller.orders import OrderRow
 from controller.query_rows import (
     AlarmState,
@@ -32,8 +32,9 @@ from controller.query_rows import (
 )
 from controller.reader import LONGEST_S, Reader
 from controller.reading import Reading
+from controller.reports import Report
 from controller.timelines import MAX_LIMIT, MAX_TIE, timeline
-from protocol.clock import Clock, SystemClock, rfc3339
+from protocol.clock import Clock, SystemClock
 from protocol.command import Operator
 
 DETAIL_DAYS = 7
@@ -62,6 +63,7 @@ class Queries:
         self._detail = timedelta(days=detail_days)
         self._reader = Reader(path, self._clock, longest_s)
         self._reading = Reading(self._reader.connection)
+        self._k, self._zone = k, time_zone
         self._counted = Counted(self._reader, time_zone, k)
         self._occupancy = Occupancy(self._reader, self._reading, time_zone, occupancy or Settings())
 
@@ -103,19 +105,11 @@ class Queries:
         limit: int = 100,
     ) -> Page[EventRow]:
         """Every kind, at most a day. Call it only behind the log of an officer's read (controller.reads)."""
-        _range(since, until)
-        if until - since > LONGEST_READ:
-            raise BadQueryError("기간: 하루까지입니다", "at most one day is expected")
-        oldest = self._clock.now() - self._detail
-        if until <= oldest:
-            raise TooOldError(
-                f"정확한 시각은 {self._detail.days}일만 보관합니다",
-                f"exact times are kept for {self._detail.days} days only",
-            )
+        self.check_timed(since, until, limit)
         with self._reader.moment():
             return timeline(
                 self._reader,
-                max(since, oldest),
+                max(since, self._clock.now() - self._detail),
                 until,
                 gate=gate,
                 lane=lane,
@@ -123,6 +117,18 @@ class Queries:
                 after=after,
                 limit=limit,
                 whole=True,
+            )
+
+    def check_timed(self, since: datetime, until: datetime, limit: int) -> None:
+        """Whether `timed` may be asked this; touches no database. Raises QueryError."""
+        _range(since, until)
+        _limit(limit)
+        if until - since > LONGEST_READ:
+            raise BadQueryError("기간: 하루까지입니다", "at most one day is expected")
+        if until <= self._clock.now() - self._detail:
+            raise TooOldError(
+                f"정확한 시각은 {self._detail.days}일만 보관합니다",
+                f"exact times are kept for {self._detail.days} days only",
             )
 
     def traffic(
@@ -138,6 +144,16 @@ class Queries:
         _range(since, until)
         with self._reader.moment():
             return self._counted.traffic(since, until, gate=gate, lane=lane, step=step)
+
+    def report(
+        self, since: datetime, until: datetime, *, gate: str | None = None, step: Literal["quarter", "day"]
+    ) -> Report:
+        """The same by lane, of one gate or of all, for a file (controller.reports)."""
+        _range(since, until)
+        with self._reader.moment():
+            cells = self._counted.by_lane(since, until, gate=gate, step=step)
+            grid = self._counted.grid(since, until, step)
+        return Report.of(cells, grid, step=step, k=self._k, time_zone=self._zone)
 
     def latency(
         self,
@@ -160,15 +176,14 @@ class Queries:
         with self._reader.moment():
             return self._counted.refusals(since, until, gate=gate)
 
-    def occupancy(self, now: datetime) -> list[ZoneCount]:
+    def occupancy(self, now: datetime, seen: Seen | None = None) -> list[ZoneCount]:
         """How many are in each zone of the rules."""
-        with self._reader.moment():
-            return list(self._occupancy.muster(now).zones)
+        return list(self.muster(now, seen).zones)
 
-    def muster(self, now: datetime) -> Muster:
-        """The same for a fire warden, with what is not known."""
+    def muster(self, now: datetime, seen: Seen | None = None) -> Muster:
+        """The same for a fire warden, with what is not known. `seen`: controller.occupancy.seen, of the live picture."""
         with self._reader.moment():
-            return self._occupancy.muster(now)
+            return self._occupancy.muster(now, seen or Seen())
 
     def orders(self, after: Cursor | None = None, limit: int = 100) -> Page[OrderRow]:
         """Orders to gates, newest first."""
@@ -261,6 +276,3 @@ def _order(row: tuple[str, ...]) -> OrderRow:
         row[10],
         None if row[11] is None else json.loads(row[11]),
     )
-
-
-__all__ = ["DETAIL_DAYS", "MAX_LIMIT", "Queries", "rfc3339"]

@@ -168,7 +168,7 @@ class ZoneCount:
     zone: str
     count: int
     uncertain: int
-    """People more or fewer that there may be by passages whose outcome nobody knows."""
+    """People more or fewer that there may be, as far as these can be counted."""
     certain: bool
     """Nothing is known that could make `count` wrong."""
     reasons: Sequence[str] = ()
@@ -181,8 +181,8 @@ class SilentGate:
 
     gate: str
     why: str
-    """`offline`, `hole`, `stopped`, `behind` or `unknown`."""
-    last_seen: str
+    """`offline`, `unknown`, `never_heard`, `hole`, `stopped` or `behind`."""
+    last_seen: str | None
     zones: Sequence[str] = ()
     """Zones that its lanes lead into or out of."""
 

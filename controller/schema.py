@@ -208,6 +208,8 @@ STEPS: tuple[str, ...] = (
     CREATE INDEX quarters_passed ON quarters (quarter, gate, lane, dir, n) WHERE kind = 'passage.completed';
     CREATE INDEX quarters_passed_gate ON quarters (gate, quarter, lane, dir, n) WHERE kind = 'passage.completed';
     CREATE INDEX quarters_denied ON quarters (quarter, gate, reason, n) WHERE kind = 'access.denied';
+    CREATE INDEX quarters_doubts ON quarters (quarter, gate, lane, dir, kind, n) WHERE kind IN (
+        'alarm.crawl', 'alarm.forced', 'alarm.tailgate', 'door.mode', 'fire.asserted', 'log.gap', 'passage.unknown');
     CREATE INDEX days_passed ON days (day, n) WHERE kind = 'passage.completed';
     CREATE INDEX latencies_gate ON latencies (gate, stage, quarter, lane, carrier, bucket, n);
     """,
