@@ -1,11 +1,11 @@
-"""Run every benchmark, print the table, write bench/results.json."""
+"""Run every benchmark, print the table, write bench/results.json; `--full`: what takes long, into bench/results-full.json."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from bench import ble, camera, card, gate, ingest, journal, lane, nfc, policy, stream, verification
+from bench import ble, camera, card, gate, ingest, journal, lane, nfc, policy, queries, stream, verification
 from bench.row import table, write
 
 SUITES = {
@@ -24,10 +24,16 @@ SUITES = {
 }
 
 
+FULL = {"queries": queries.rows}
+
+
 def main(names: list[str]) -> int:
-    rows = [row for name, suite in SUITES.items() if not names or name in names for row in suite()]
+    full = "--full" in names
+    names = [name for name in names if name != "--full"]
+    suites = FULL if full else SUITES
+    rows = [row for name, suite in suites.items() if not names or name in names for row in suite()]
     print(table(rows))
-    write(rows, Path(__file__).with_name("results.json"))
+    write(rows, Path(__file__).with_name("results-full.json" if full else "results.json"))
     return 0
 
 

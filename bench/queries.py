@@ -1,6 +1,7 @@
 """Every question that a page asks, of a month of ten million events: the 95th percentile of a hundred and more random ones.
 
-`warm`: the same connection asks on. `cold`: a new one each time, and what the system kept of the file in memory is dropped.
+`warm`: the same connection asks on, which has read the days ahead as after every start. `cold`: a new one each time that has read
+nothing, and what the system kept of the file in memory is dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bench.building import CARRIERS, LAST_DAY, ZONE, Size, build, gate_name, lan
 from bench.disk import directory
 from bench.row import Row, quantile
 from controller.occupancy import Settings
-from controller.queries import DETAIL_DAYS, Queries
+from controller.queries import DETAIL_DAYS, WARM_DAYS, Queries
 from policy.model import OUTSIDE, Direction, Point
 from protocol.clock import SystemClock
 from protocol.events import Kind
@@ -114,7 +115,7 @@ def _asks(size: Size) -> Mapping[str, Ask]:
 
 
 def _forget(path: Path) -> None:
-    """The system drops what it keeps of the file."""
+    """The system drops what it keeps of the file in memory."""
     for each in (path, path.with_name(f"{path.name}-wal")):
         if each.exists():
             handle = os.open(each, os.O_RDONLY)
@@ -129,7 +130,8 @@ def _warm(path: Path, ask: Ask, runs: int) -> float:
     random, taken = Random(5), []  # noqa: S311
     queries = _open(path)
     try:
-        ask(queries, random)
+        for back in range(WARM_DAYS + 1):
+            queries.warm(back)
         for _ in range(runs):
             begin = time.perf_counter()
             ask(queries, random)
@@ -153,9 +155,22 @@ def _cold(path: Path, ask: Ask, runs: int) -> float:
     return quantile(taken, 0.95)
 
 
+def _ahead(path: Path) -> float:
+    _forget(path)
+    queries, taken = _open(path), []
+    try:
+        for back in range(WARM_DAYS + 1):
+            begin = time.perf_counter()
+            queries.warm(back)
+            taken.append((time.perf_counter() - begin) * 1000)
+    finally:
+        queries.close()
+    return max(taken)
+
+
 def measure(path: Path, size: Size, runs: int = RUNS, cold_runs: int = COLD_RUNS, only: str = "") -> list[Row]:
     """Of a database that `building.build` made."""
-    found = []
+    found = [Row("the longest step of reading a month ahead after a start", _ahead(path), "ms")]
     for name, ask in _asks(size).items():
         if only not in name:
             continue

@@ -6,10 +6,9 @@ own. Nobody is named; when somebody walked is told to a security officer alone, 
 
 from __future__ import annotations
 
-import csv
-import io
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
@@ -22,6 +21,7 @@ from starlette.routing import Route
 from controller import views, wording
 from controller.api_parameters import DAY, Parameters
 from controller.live import Live
+from controller.occupancy import Seen, seen
 from controller.pages import Condition
 from controller.queries import STATES, Queries
 from controller.query_rows import AlarmState, BusyError, ChangeRow, Cursor, Page, QueryError, TooLongError, TooOldError
@@ -34,10 +34,11 @@ MAX_ID = 2**53
 T = TypeVar("T")
 
 
-async def ask(thread: QueryThread, work: Callable[[], T]) -> T:
-    """One question to the database. Raises ApiError."""
+@contextmanager
+def answered() -> Iterator[None]:
+    """What a question to the database may end with, as ApiError."""
     try:
-        return await thread.call(work)
+        yield
     except BusyError as error:
         raise unavailable("busy", error.ko, error.en) from error
     except TooLongError as error:
@@ -46,16 +47,24 @@ async def ask(thread: QueryThread, work: Callable[[], T]) -> T:
         raise ApiError(400, "too_old", error.ko, error.en) from error
     except QueryError as error:
         raise ApiError(400, "wrong_parameter", error.ko, error.en) from error
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise store_unavailable() from error
 
 
 class ReadApi:
     def __init__(
-        self, live: Live, queries: Queries, thread: QueryThread, condition: Callable[[], Condition], *, k: int
+        self,
+        live: Live,
+        queries: Queries,
+        thread: QueryThread,
+        condition: Callable[[], Condition],
+        enrolled: Callable[[], Iterable[str]],
+        *,
+        k: int,
     ) -> None:
-        """`k`: what is suppressed below it, said beside the figures."""
-        self._live, self._queries, self._thread, self._condition, self._k = live, queries, thread, condition, k
+        """`k`: what is suppressed below it, said beside the figures. `enrolled`: names of the gates that ought to be heard."""
+        self._live, self._queries, self._thread = live, queries, thread
+        self._condition, self._enrolled, self._k = condition, enrolled, k
 
     def routes(self) -> list[Route]:
         return [
@@ -122,38 +131,33 @@ class ReadApi:
         )
 
     async def traffic(self, request: Request) -> Response:
-        step, cells = await self._cells(Parameters.of_query(request.query_params))
+        given = Parameters.of_query(request.query_params)
+        step, since, until = self._step(given)
+        work = partial(self._queries.traffic, since, until, gate=given.word("gate"), lane=given.word("lane"), step=step)
+        given.done()
+        cells = [views.cell(each) for each in await self._ask(work)]
         return JSONResponse({"step": step, "k": self._k, "cells": cells})
 
     async def passages(self, request: Request) -> Response:
-        """The same figures to be printed and filed."""
+        """The same by lane, to be printed and filed."""
         given = Parameters.of_query(request.query_params)
         wanted = given.choice("format", ("json", "csv"))
-        step, cells = await self._cells(given)
-        if wanted == "csv" or (wanted is None and _prefers_csv(request.headers.get("accept", ""))):
-            name = f"passages-{step}.csv"
-            return Response(
-                passages_csv(cells),
-                media_type="text/csv; charset=utf-8",
-                headers={"Content-Disposition": f'attachment; filename="{name}"', "Vary": "Accept"},
-            )
-        return JSONResponse({"step": step, "k": self._k, "cells": cells}, headers={"Vary": "Accept"})
-
-    async def _cells(self, given: Parameters) -> tuple[str, list[dict[str, Any]]]:
-        step = cast(Literal["quarter", "day"], given.choice("step", ("quarter", "day")) or "quarter")
-        since, until = given.range(self._now(), DAY if step == "quarter" else 31 * DAY)
-        work = partial(self._queries.traffic, since, until, gate=given.word("gate"), lane=given.word("lane"), step=step)
+        step, since, until = self._step(given)
+        work = partial(self._queries.report, since, until, gate=given.word("gate"), step=step)
         given.done()
-        return step, [
-            {
-                "begin": cell.begin,
-                "gate": cell.gate or None,
-                "lane": cell.lane or None,
-                "dir": cell.dir or None,
-                "n": cell.n,
-            }
-            for cell in await self._ask(work)
-        ]
+        report = await self._ask(work)
+        if wanted == "csv" or (wanted is None and _prefers_csv(request.headers.get("accept", ""))):
+            file = f'attachment; filename="passages-{step}.csv"'
+            return Response(
+                report.csv().encode("utf-8", "replace"),
+                media_type="text/csv; charset=utf-8",
+                headers={"Content-Disposition": file, "Vary": "Accept"},
+            )
+        return JSONResponse(views.clean(report.json()), headers={"Vary": "Accept"})
+
+    def _step(self, given: Parameters) -> tuple[Literal["quarter", "day"], datetime, datetime]:
+        step = cast(Literal["quarter", "day"], given.choice("step", ("quarter", "day")) or "quarter")
+        return step, *given.range(self._now(), DAY if step == "quarter" else 31 * DAY)
 
     async def latency(self, request: Request) -> Response:
         given = Parameters.of_query(request.query_params)
@@ -182,13 +186,13 @@ class ReadApi:
     async def occupancy(self, request: Request) -> Response:
         Parameters.of_query(request.query_params).done()
         now = self._now()
-        zones = await self._ask(partial(self._queries.occupancy, now))
+        zones = await self._ask(partial(self._queries.occupancy, now, self._seen()))
         return JSONResponse({"time": rfc3339(now), "zones": [views.zone(each) for each in zones]})
 
     async def muster(self, request: Request) -> Response:
         Parameters.of_query(request.query_params).done()
         now = self._now()
-        found = await self._ask(partial(self._queries.muster, now))
+        found = await self._ask(partial(self._queries.muster, now, self._seen()))
         return JSONResponse({"time": rfc3339(now), **views.muster(found)})
 
     async def alarms(self, request: Request) -> Response:
@@ -227,11 +231,16 @@ class ReadApi:
         given.done()
         return page(request, "orders", await self._ask(work), views.order)
 
+    def _seen(self) -> Seen:
+        """What the database does not know about who is inside."""
+        return seen(self._live, self._enrolled())
+
     def _now(self) -> datetime:
         return self._live.clock.now()
 
     async def _ask(self, work: Callable[[], T]) -> T:
-        return await ask(self._thread, work)
+        with answered():
+            return await self._thread.call(work)
 
 
 def page(
@@ -258,20 +267,6 @@ def page(
 
 def _refusal(reason: str, n: int) -> dict[str, Any]:
     return {"reason": reason, "n": n, **{language: wording.reason(reason, language) for language in wording.LANGUAGES}}
-
-
-def passages_csv(cells: Sequence[Mapping[str, Any]]) -> bytes:
-    """For a spreadsheet: with a byte-order mark, by which it knows UTF-8, and nothing that it would take for a formula."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["시작 begin", "게이트 gate", "통로 lane", "방향 dir", "통과 passages"])
-    for cell in cells:
-        writer.writerow([_plain(cell[name]) for name in ("begin", "gate", "lane", "dir", "n")])
-    return text.getvalue().encode("utf-8-sig", "replace")
-
-
-def _plain(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in set("=+-@\t\r") else value
 
 
 def _prefers_csv(accept: str) -> bool:

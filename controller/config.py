@@ -4,8 +4,10 @@ with file, key and what is expected."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import time
 from ipaddress import ip_address
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,10 +16,23 @@ from protocol import toml, topics
 from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
 
-__all__ = ["ConfigError", "ControllerConfig", "Expected", "Ingest", "Place", "Web", "load", "load_api", "load_place"]
+__all__ = [
+    "ConfigError",
+    "ControllerConfig",
+    "Expected",
+    "Ingest",
+    "Place",
+    "Reports",
+    "Web",
+    "load",
+    "load_api",
+    "load_place",
+]
 
 CLIENT_ID = "controller"
 """Common name of the controller's certificate; the broker's access list and its client id go by it (controller.acl)."""
+MIN_K, MAX_K = 3, 100
+_RESET = re.compile(r"([01]\d|2[0-3]):(00|15|30|45)")
 MAX_PAYLOAD = 65536
 """Bytes; the broker takes packets of 1 KiB more (max_packet_size)."""
 
@@ -36,6 +51,16 @@ class Ingest:
     """Messages in one transaction at most."""
     linger_s: float
     """Between the beginnings of two transactions at least, unless a batch is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    k: int
+    """A quarter of an hour of one lane with fewer passages is not told (docs/queries.md)."""
+    rules: Path | None
+    """The rules document, whose zones are counted; None: none are."""
+    reset: time
+    """When nobody is inside, by the site's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +103,7 @@ class ControllerConfig:
     mqtt: MqttSettings
     web: Web
     ingest: Ingest
+    reports: Reports
     records_key: Path
     """Private key (PEM) that signs acknowledgements and replay requests."""
     commands_key: Path | None = None
@@ -115,8 +141,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
         linger_s=limits.whole("linger_ms", 0, 1000, 10) / 1000,
     )
     limits.done()
+    reports = _reports(root)
     root.done()
-    return ControllerConfig(path, place, time_zone, mqtt, web, ingest, records_key, commands_key, emergency_key)
+    return ControllerConfig(
+        path, place, time_zone, mqtt, web, ingest, reports, records_key, commands_key, emergency_key
+    )
 
 
 def load_place(path: Path) -> Place:
@@ -176,6 +205,25 @@ def _mqtt(table: Table) -> MqttSettings:
     )
     table.done()
     return settings
+
+
+def _reports(root: Table) -> Reports:
+    table = root.optional_table("reports")
+    k = table.whole("k", MIN_K, MAX_K, 5)
+    table.done()
+    table = root.optional_table("rules")
+    rules = table.file_path("policy") if table.has("policy") else None
+    table.done()
+    table = root.optional_table("occupancy")
+    match = _RESET.fullmatch(table.text("reset", "04:00"))
+    if match is None:
+        raise table.error(
+            "reset",
+            "15분 단위의 시각이 있어야 합니다(예: 04:00)",
+            "a time of day on a quarter of an hour is expected, such as 04:00",
+        )
+    table.done()
+    return Reports(k, rules, time(int(match[1]), int(match[2])))
 
 
 def _web(table: Table) -> Web:

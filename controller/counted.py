@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from controller.histogram import percentile
+from controller.latencies import Latencies
 from controller.masking import at_least, rounded, shown
 from controller.query_rows import BadQueryError, Cell, Percentiles, Refusals
 from controller.reader import Reader
@@ -47,7 +47,6 @@ class Live:
     dir: str
     kind: str
     reason: str
-    n: int
 
 
 def quarter_of(moment: datetime) -> int:
@@ -68,28 +67,21 @@ def day_quarters(day: date, zone: ZoneInfo) -> range:
 
 
 def live(reader: Reader, kinds: Iterable[str], gate: str | None = None) -> list[Live]:
-    """Events of these kinds that the rollups do not have yet."""
+    """Events of these kinds that the rollups do not have yet, as they will count them: one each."""
     wanted = sorted(kinds)
     marks = ",".join("?" * len(wanted))
     rows = reader.rows(
-        f"SELECT raw, time FROM (SELECT raw, time, kind, gate FROM events WHERE arrival > (SELECT arrival FROM rolled) "  # noqa: S608
-        f"ORDER BY arrival LIMIT {MAX_LIVE}) WHERE kind IN ({marks}) AND gate = coalesce(?, gate)",
+        "SELECT time, gate, coalesce(lane, ''), kind, coalesce(reason, ''), raw FROM (SELECT * FROM events "  # noqa: S608
+        f"WHERE arrival > (SELECT arrival FROM rolled) ORDER BY arrival LIMIT {MAX_LIVE}) "
+        f"WHERE kind IN ({marks}) AND gate = coalesce(?, gate)",
         (*wanted, gate),
     )
     found = []
-    for raw, time in rows:
-        event = events.parse(raw)
-        lane, direction, reason = (str(event.data.get(name) or "") for name in ("lane", "dir", "reason"))
+    for time, of, lane, kind, reason, raw in rows:
+        direction = events.parse(raw).data.get("dir")
         quarter = quarter_of(datetime.fromisoformat(time))
-        found.append(Live(quarter, event.gate, lane, direction, str(event.kind), reason, _count(event)))
+        found.append(Live(quarter, of, lane, direction if direction in ("in", "out") else "", kind, reason))
     return found
-
-
-def _count(event: events.Event) -> int:
-    """Refusals of one reason within ten seconds are one event with a count."""
-    n = event.data.get("count")
-    counted = event.kind == Kind.ACCESS_DENIED and type(n) is int and 1 <= n <= 1_000_000
-    return int(n) if counted and n is not None else 1
 
 
 def too_much() -> BadQueryError:
@@ -99,6 +91,7 @@ def too_much() -> BadQueryError:
 class Counted:
     def __init__(self, reader: Reader, zone: ZoneInfo, k: int) -> None:
         self._reader, self._zone, self._k = reader, zone, k
+        self._latencies = Latencies(reader, k)
         self._days: OrderedDict[date, tuple[int, Mapping[Lane, int]]] = OrderedDict()
         """Of whole days of the building: how many passages the rollup had, and what is told of each lane."""
 
@@ -147,7 +140,7 @@ class Counted:
         more: Counter[Quarter] = Counter()
         for each in live(self._reader, [Kind.PASSAGE_COMPLETED], gate):
             if first <= each.quarter < last and lane in (None, each.lane):
-                more[each.quarter, each.gate, each.lane, each.dir] += each.n
+                more[each.quarter, each.gate, each.lane, each.dir] += 1
         if gate is None:
             return self._of_building(first, last, more)
         cells = Counter(self._cells(first, last, gate, lane))
@@ -170,9 +163,8 @@ class Counted:
 
     def _of_building(self, first: int, last: int, more: Mapping[Quarter, int]) -> list[Cell]:
         rows = self._reader.rows(
-            "SELECT quarter, dir, sum(n) FROM (SELECT quarter, dir, sum(n) AS n FROM quarters "
-            "WHERE kind = 'passage.completed' AND quarter >= ? AND quarter < ? GROUP BY quarter, gate, lane, dir "
-            "HAVING sum(n) >= ?) GROUP BY quarter, dir",
+            f"SELECT quarter, dir, sum(n) FROM {self._source()} WHERE kind = 'passage.completed' "  # noqa: S608
+            "AND quarter >= ? AND quarter < ? AND n >= ? GROUP BY quarter, dir",
             (first, last, self._k),
         )
         sums: Counter[tuple[int, str]] = Counter({(quarter, direction): n for quarter, direction, n in rows})
@@ -185,6 +177,19 @@ class Counted:
             before = rolled if shown(rolled, self._k) else 0
             sums[quarter, direction] += (rolled + n if shown(rolled + n, self._k) else 0) - before
         return [Cell(begin_of(quarter), "", "", direction, n) for (quarter, direction), n in sorted(sums.items()) if n]
+
+    def _source(self) -> str:
+        """Cells one a row. So are the rows of `quarters`, as long as no gate gives passages a reason or carrier."""
+        split = self._reader.rows(
+            "SELECT 1 FROM quarters INDEXED BY quarters_split WHERE kind = 'passage.completed' "
+            "AND (reason != '' OR carrier != '') LIMIT 1"
+        )
+        if not split:
+            return "quarters"
+        return (
+            "(SELECT kind, quarter, gate, lane, dir, sum(n) AS n FROM quarters WHERE kind = 'passage.completed' "
+            "GROUP BY kind, quarter, gate, lane, dir)"
+        )
 
     def _by_day(self, since: datetime, until: datetime, gate: str | None, lane: str | None) -> list[Cell]:
         found: list[Cell] = []
@@ -217,9 +222,9 @@ class Counted:
             return kept[1]
         quarters = day_quarters(day, self._zone)
         rows = self._reader.rows(
-            "SELECT gate, lane, dir, sum(CASE WHEN n >= :k THEN n ELSE 0 END), sum(n >= :k), sum(n) "
-            "FROM (SELECT gate, lane, dir, sum(n) AS n FROM quarters WHERE kind = 'passage.completed' "
-            "AND quarter >= :first AND quarter < :last GROUP BY quarter, gate, lane, dir) GROUP BY gate, lane, dir",
+            "SELECT gate, lane, dir, sum(CASE WHEN n >= :k THEN n ELSE 0 END), sum(n >= :k), sum(n) "  # noqa: S608
+            f"FROM {self._source()} WHERE kind = 'passage.completed' AND quarter >= :first AND quarter < :last "
+            "GROUP BY gate, lane, dir",
             {"k": self._k, "first": quarters.start, "last": quarters.stop},
         )
         told = {
@@ -246,29 +251,9 @@ class Counted:
             raise BadQueryError(
                 f"기간: {longest.days}일까지입니다", f"at most {longest.days} days are expected; more with a gate"
             )
-        quarters = self._whole_quarters(since, until)
-        of_gate = "AND gate = :gate" if gate is not None else ""
-        rows = self._reader.rows(
-            "WITH told AS MATERIALIZED (SELECT quarter, gate, lane FROM (SELECT quarter, gate, lane, sum(n) AS n FROM quarters "  # noqa: S608
-            f"WHERE kind = 'passage.completed' {of_gate} AND quarter >= :first AND quarter < :last "
-            "GROUP BY quarter, gate, lane, dir) GROUP BY quarter, gate, lane HAVING min(n) >= :k) "
-            "SELECT bucket, sum(n) FROM (SELECT bucket, n, sum(n) OVER (PARTITION BY quarter, gate, lane, carrier) AS cell "
-            f"FROM latencies WHERE stage = :stage {of_gate} AND quarter >= :first AND quarter < :last "
-            "AND lane = coalesce(:lane, lane) AND carrier = coalesce(:carrier, carrier) "
-            "AND (quarter, gate, lane) IN (SELECT quarter, gate, lane FROM told)) WHERE cell >= :k GROUP BY bucket",
-            {
-                "gate": gate,
-                "lane": lane,
-                "carrier": carrier,
-                "stage": stage,
-                "first": quarters.start,
-                "last": quarters.stop,
-                "k": self._k,
-            },
+        return self._latencies.percentiles(
+            self._whole_quarters(since, until), gate=gate, lane=lane, carrier=carrier, stage=stage
         )
-        counts = dict(rows)
-        p50, p95, p99 = (percentile(counts, share) for share in (0.5, 0.95, 0.99))
-        return Percentiles(p50, p95, p99, sum(counts.values()))
 
     def refusals(self, since: datetime, until: datetime, *, gate: str | None) -> list[Refusals]:
         """By reason, the most frequent first, of the quarters that begin in `since` to `until`."""
@@ -285,5 +270,5 @@ class Counted:
         sums.update(dict(rows))
         for each in live(self._reader, [Kind.ACCESS_DENIED], gate):
             if first <= each.quarter < last:
-                sums[each.reason] += each.n
+                sums[each.reason] += 1
         return [Refusals(reason, n) for reason, n in sums.most_common()]

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from starlette.routing import Route
 
-from controller import web
+from controller import occupancy, web
 from controller.acl import AclFile
 from controller.api import ReadApi
 from controller.batch import Committed
@@ -45,6 +45,7 @@ from controller.sorting import LEAVES, Sorted
 from controller.store import Store
 from controller.stream import LiveStream
 from controller.stream_api import StreamApi
+from policy.document import PolicyError
 from protocol import sdnotify, topics
 from protocol.clock import Clock, SystemClock
 from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
@@ -57,8 +58,6 @@ RESULT = "/res"
 GC_ALLOCATIONS = 50_000
 """New containers between two looks for cycles. A batch of parsed records makes tens of thousands, none in a cycle; with Python's
 own 700 the collector takes a sixth of the time."""
-K = 5
-"""Passages of a quarter of an hour at a lane that are fewer are not told (docs/queries.md)."""
 RUN_BYTES = 6
 """Of the random name of this run in the ids of the live stream."""
 _log = logging.getLogger(__name__)
@@ -177,14 +176,19 @@ class Controller:
     async def _reading(self, store: Store) -> list[Route]:
         """What may be read, by a connection of its own. Raises StartError."""
         config = self.config
-        make = partial(Queries, config.database, config.time_zone, k=K, clock=self._clock)
+        reports = config.reports
+        try:
+            zones = await asyncio.to_thread(occupancy.settings, reports.rules, reports.reset)
+        except (OSError, PolicyError) as error:
+            raise StartError(f"규칙을 읽을 수 없습니다: {reports.rules}\n{reports.rules}: {error}") from error
+        make = partial(Queries, config.database, config.time_zone, k=reports.k, clock=self._clock, occupancy=zones)
         try:
             queries = self._queries = await self._query_thread.call(make)
         except sqlite3.Error as error:
             raise StartError(f"저장소를 읽을 수 없습니다: {config.database}\n{config.database}: {error}") from error
         token = await _token(config.place.officer_token)
         officer = OfficerApi(queries, self._query_thread, store.reads, self._thread, self._clock, token)
-        read = ReadApi(self.live, queries, self._query_thread, self.condition, k=K)
+        read = ReadApi(self.live, queries, self._query_thread, self.condition, self.enrolled.gates, k=reports.k)
         return [*read.routes(), *officer.routes(), *StreamApi(self.stream).routes()]
 
     async def wait(self) -> None:

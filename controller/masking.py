@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MIN_K = 2
-
 
 def shown(n: int, k: int) -> bool:
     """Whether the finest cell is told. Of the others nobody is told even whether they are empty."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from controller.batch import GateRow
-from controller.counted import QUARTER_S, live, quarter_of
+from controller.counted import live, quarter_of
 from controller.live import Live
 from controller.query_rows import Muster, SilentGate, ZoneCount
 from controller.reader import Reader
@@ -29,6 +29,8 @@ from protocol.status import LaneState
 RESET = time(4, 0)
 BEHIND_S = 60
 """A gate whose oldest record waits for so long is behind: passages are missing here."""
+AHEAD = 4
+"""Quarters to come that count too: a gate's clock may be ahead."""
 LOOKED_AT = 20_000
 """Newest grants of the building among which each lane's own is looked for."""
 LEARN_S = 60.0
@@ -114,7 +116,7 @@ class Occupancy:
     def muster(self, now: datetime, known: Seen) -> Muster:
         """Inside a moment of the reader."""
         begin = self.since(now)
-        passed, doubts = self._counts(quarter_of(begin), -(-int(now.timestamp()) // QUARTER_S))
+        passed, doubts = self._counts(quarter_of(begin), quarter_of(now) + AHEAD)
         if begin != self._begin:  # lanes may have been given other access points
             self._begin, self._looked = begin, None
             self._points.clear()
@@ -156,10 +158,10 @@ class Occupancy:
         return Muster(rfc3339(begin), zones_, silent, sorted(strays))
 
     def _counts(self, first: int, last: int) -> tuple[Counter[Place], list[tuple[Place, str, int]]]:
-        """Completed passages by place; and what makes them uncertain."""
+        """Completed passages by place, and what makes them uncertain, of quarters from `first` to `last`."""
         passed: Counter[Place] = Counter()
         for gate, lane, direction, n in self._reader.rows(
-            "SELECT gate, lane, dir, sum(n) FROM quarters WHERE kind = 'passage.completed' AND quarter >= ? AND quarter < ? "
+            "SELECT gate, lane, dir, sum(n) FROM quarters WHERE kind = 'passage.completed' AND quarter BETWEEN ? AND ? "
             "GROUP BY gate, lane, dir",
             (first, last),
         ):
@@ -168,17 +170,17 @@ class Occupancy:
             ((gate, lane, direction), kind, n)
             for gate, lane, direction, kind, n in self._reader.rows(
                 f"SELECT gate, lane, dir, kind, sum(n) FROM quarters WHERE kind IN ({_DOUBTS}) "  # noqa: S608
-                "AND quarter >= ? AND quarter < ? GROUP BY gate, lane, dir, kind",
+                "AND quarter BETWEEN ? AND ? GROUP BY gate, lane, dir, kind",
                 (first, last),
             )
         ]
         for each in live(self._reader, {Kind.PASSAGE_COMPLETED, *DOUBTS}):
-            if not first <= each.quarter < last:
+            if not first <= each.quarter <= last:
                 continue
             if each.kind == Kind.PASSAGE_COMPLETED:
-                passed[each.gate, each.lane, each.dir] += each.n
+                passed[each.gate, each.lane, each.dir] += 1
             else:
-                doubts.append(((each.gate, each.lane, each.dir), each.kind, each.n))
+                doubts.append(((each.gate, each.lane, each.dir), each.kind, 1))
         return passed, doubts
 
     def _silent(self, known: Seen) -> list[SilentGate]:

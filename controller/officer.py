@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from controller import views
-from controller.api import MAX_KINDS, ask
+from controller.api import MAX_KINDS, answered
 from controller.api_parameters import Parameters
 from controller.queries import Queries
 from controller.query_rows import BadQueryError
@@ -68,9 +68,11 @@ class OfficerApi:
             "after": given.after(),
             "limit": given.limit(),
         }
-        work = partial(self._queries.timed, since, until, **asked)
+        with answered():
+            self._queries.check_timed(since, until, asked["limit"])
         number = await self._log(officer, _text(since, until, asked), now)
-        found = await ask(self._thread, work)
+        with answered():
+            found = await self._thread.call(partial(self._queries.timed, since, until, **asked))
         return JSONResponse(
             {
                 "read": number,

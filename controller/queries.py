@@ -6,8 +6,11 @@ docs/queries.md says who may ask what. Times are aware datetimes; rows carry RFC
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -26,11 +29,12 @@ from controller.query_rows import (
     Muster,
     Page,
     Percentiles,
+    QueryError,
     Refusals,
     TooOldError,
     ZoneCount,
 )
-from controller.reader import LONGEST_S, Reader
+from controller.reader import LONGEST_S, QueryThread, Reader
 from controller.reading import Reading
 from controller.reports import Report
 from controller.timelines import MAX_LIMIT, MAX_TIE, timeline
@@ -41,6 +45,7 @@ DETAIL_DAYS = 7
 LONGEST_READ = timedelta(days=1)
 """Of exact times of passages in one read, which is what its reason stands for."""
 MAX_CHANGES = 500
+WARM_DAYS = 31
 STATES = ("raised", "acknowledged", "cleared")
 
 
@@ -104,7 +109,8 @@ class Queries:
         after: Cursor | None = None,
         limit: int = 100,
     ) -> Page[EventRow]:
-        """Every kind, at most a day. Call it only behind the log of an officer's read (controller.reads)."""
+        """Every kind, at most a day. Only for an officer, whose read is written down first: `check_timed`, then Reads.log of
+        controller.reads in the store's thread, then this."""
         self.check_timed(since, until, limit)
         with self._reader.moment():
             return timeline(
@@ -169,6 +175,17 @@ class Queries:
         _range(since, until)
         with self._reader.moment():
             return self._counted.latency(since, until, gate=gate, lane=lane, carrier=carrier, stage=stage)
+
+    def warm(self, back: int) -> None:
+        """Read the day so many days ago as pages of the whole building will, so that none of them has to wait for it; 0: what a
+        muster wants."""
+        until = self._clock.now() - timedelta(days=back - 1)
+        if back == 0:
+            self.muster(self._clock.now())
+            return
+        with self._reader.moment():
+            self._counted.traffic(until - timedelta(days=2), until, gate=None, lane=None, step="day")
+            self._counted.latency(until - timedelta(days=1), until, gate=None, lane=None, carrier=None, stage="ours")
 
     def refusals(self, since: datetime, until: datetime, *, gate: str | None = None) -> list[Refusals]:
         """How often each reason, the most frequent first."""
@@ -242,6 +259,13 @@ class Queries:
                 (alarm, MAX_CHANGES),
             )
         return [ChangeRow(each, of, time, change, json.loads(body)) for each, of, time, change, body in reversed(rows)]
+
+
+async def warm(thread: QueryThread, queries: Queries, days: int = WARM_DAYS) -> None:
+    """After the start: day by day, so that questions come in between."""
+    for back in range(days + 1):
+        with suppress(QueryError, sqlite3.Error):
+            await thread.call(partial(queries.warm, back))
 
 
 _STATE = {

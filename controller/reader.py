@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from controller.query_rows import BusyError, TooLongError
@@ -80,20 +81,22 @@ class QueryThread:
 
     def __init__(self, most: int = MAX_WAITING) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="query")
-        self._most, self._waiting = most, 0
+        self._most, self._waiting, self._lock = most, 0, Lock()
 
     async def call(self, work: Callable[[], T]) -> T:
         """Raises BusyError, and what `work` raises. A caller that gives up leaves its question to be answered to nobody."""
         if self._waiting >= self._most:
             raise BusyError("기다리는 질문이 너무 많습니다", "too many questions wait")
-        self._waiting += 1
-        loop = asyncio.get_running_loop()
         future = self._executor.submit(work)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._answered))
+        with self._lock:
+            self._waiting += 1
+        future.add_done_callback(self._answered)
         return await asyncio.wrap_future(future)
 
-    def _answered(self) -> None:
-        self._waiting -= 1
+    def _answered(self, _: Future[Any]) -> None:
+        """In the thread, or the caller's where the question was given up before its turn."""
+        with self._lock:
+            self._waiting -= 1
 
     def shutdown(self) -> None:
         self._executor.shutdown(wait=True)

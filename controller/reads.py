@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable
+import sqlite3
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,7 +24,8 @@ ROLE = "security-officer"
 MAX_OPERATOR, MAX_REFERENCE, MAX_QUERY = 64, 80, 1000
 GENESIS = "0" * 64
 """`prev` of the first row."""
-_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories: control characters, also those that turn the direction of writing, and line breaks."""
 
 
 class ReadReason(StrEnum):
@@ -56,7 +59,11 @@ class Officer:
             ("operator", operator, MAX_OPERATOR),
             ("reference", reference, MAX_REFERENCE),
         ):
-            if len(value) > most or not _LINE.fullmatch(value) or not value.strip():
+            if (
+                len(value) > most
+                or not value.strip()
+                or any(unicodedata.category(each) in _UNPRINTABLE for each in value)
+            ):
                 raise BadQueryError(
                     f"{name}: {most}자 이하의 한 줄이어야 합니다",
                     f"{name}: one line of at most {most} characters is expected",
@@ -101,7 +108,8 @@ class Reads:
         """Write that `officer` asks `query`; gives the row's number once it is on the disk."""
         with self._db.atomic():
             last = self._db.execute("SELECT number, hash FROM reads ORDER BY number DESC LIMIT 1").fetchone()
-            number, prev = (1, GENESIS) if last is None else (last[0] + 1, last[1])
+            number, prev = last or removed(self._db.conn)
+            number += 1
             row = ReadRow(
                 number,
                 rfc3339(now),
@@ -120,11 +128,29 @@ class Reads:
         return number
 
 
-def broken(rows: Iterable[ReadRow]) -> int | None:
-    """The number of the first row that does not follow the one before, or was changed; None: the chain is whole."""
-    number, prev = 1, GENESIS
+def rows(connection: sqlite3.Connection) -> Iterator[ReadRow]:
+    """Every row, the first first. Raises sqlite3.Error."""
+    with closing(connection.execute(f"SELECT {_COLUMNS} FROM reads ORDER BY number")) as found:  # noqa: S608
+        for row in found:
+            yield ReadRow(*row)
+
+
+def removed(connection: sqlite3.Connection) -> tuple[int, str]:
+    """How many rows retention has taken off the beginning, and the hash of the last of them (docs/store.md)."""
+    found = connection.execute(
+        "SELECT (SELECT coalesce(sum(n), 0) FROM deletions WHERE what = 'reads'), "
+        "(SELECT digest FROM deletions WHERE what = 'reads' ORDER BY number DESC LIMIT 1)"
+    ).fetchone()
+    return found[0], found[1] or GENESIS
+
+
+def broken(rows: Iterable[ReadRow], before: tuple[int, str] = (0, GENESIS)) -> int | None:
+    """The number of the first row that does not follow the one before, or was changed; None: the chain is whole. `before`:
+    what `removed` says."""
+    number, prev = before
     for row in rows:
+        number += 1
         if row.number != number or row.prev != prev or row.hash != row.expected:
             return number
-        number, prev = row.number + 1, row.hash
+        prev = row.hash
     return None

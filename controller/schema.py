@@ -207,7 +207,8 @@ STEPS: tuple[str, ...] = (
         'passage.completed', 'passage.not_taken', 'passage.reversed', 'passage.unknown');
     CREATE INDEX quarters_passed ON quarters (quarter, gate, lane, dir, n) WHERE kind = 'passage.completed';
     CREATE INDEX quarters_passed_gate ON quarters (gate, quarter, lane, dir, n) WHERE kind = 'passage.completed';
-    CREATE INDEX quarters_denied ON quarters (quarter, gate, reason, n) WHERE kind = 'access.denied';
+    CREATE INDEX quarters_split ON quarters (quarter) WHERE kind = 'passage.completed' AND (reason != '' OR carrier != '');
+    CREATE INDEX quarters_denied ON quarters (reason, quarter, gate, n) WHERE kind = 'access.denied';
     CREATE INDEX quarters_doubts ON quarters (quarter, gate, lane, dir, kind, n) WHERE kind IN (
         'alarm.crawl', 'alarm.forced', 'alarm.tailgate', 'door.mode', 'fire.asserted', 'log.gap', 'passage.unknown');
     CREATE INDEX days_passed ON days (day, n) WHERE kind = 'passage.completed';

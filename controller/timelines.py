@@ -112,7 +112,9 @@ def _end(
 ) -> list[_Key]:
     """The newest of one kind, from the cursor on; of one time, those that arrived first come first."""
     conditions, values = ["kind = ?", "time >= ?", "time < ?"], [kind, rfc3339(since), rfc3339(until)]
+    index = "events_kind"
     if kind in SHOWN and gate is not None:
+        index = "events_open"
         conditions.append(OPEN)
     if gate is not None:
         conditions.append("gate = ?")
@@ -123,8 +125,9 @@ def _end(
     if after is not None:
         conditions.append("time <= ?" if after.tie < MAX_TIE else "time < ?")
         values.append(after.time)
+    where = " AND ".join(conditions)
     return reader.rows(
-        f"SELECT time, arrival FROM events WHERE {' AND '.join(conditions)} ORDER BY time DESC, arrival LIMIT ?",  # noqa: S608
+        f"SELECT time, arrival FROM events INDEXED BY {index} WHERE {where} ORDER BY time DESC, arrival LIMIT ?",  # noqa: S608
         (*values, most),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from controller.live import Gate, Lane, Live
 from controller.orders import OrderRow
-from controller.query_rows import AlarmState, ChangeRow, EventRow, Muster, ZoneCount
+from controller.query_rows import AlarmState, Cell, ChangeRow, EventRow, Muster, ZoneCount
 from protocol.clock import rfc3339
 
 MAX_DEPTH = 6
@@ -80,6 +80,19 @@ def gate(found: Gate, lanes: Iterable[Lane], now: datetime) -> dict[str, Any]:
             for lane in lanes
         ],
     }
+
+
+def cell(row: Cell) -> dict[str, Any]:
+    """Of the building: neither gate nor lane."""
+    found = {
+        "begin": row.begin,
+        "gate": row.gate or None,
+        "lane": row.lane or None,
+        "dir": row.dir or None,
+        "n": row.n,
+    }
+    cleaned: dict[str, Any] = clean(found)
+    return cleaned
 
 
 def alarm(row: AlarmState) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
     gwanmun controller --config FILE                        runs it
     gwanmun controller command --config FILE VERB …         an order, through its API on loopback
+    gwanmun controller reads --config FILE                  who read exact times of passages
 
 No secret stands on a command line: the API's token is read from the controller's state directory, and a second operator's key
 from its file, which the controller never sees.
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from controller.commands import ANSWER_S, DONE, NO_ANSWER
 from controller.config import ConfigError, load_api
 from controller.main import run
+from gwanmun import reads_cli
 from protocol import command as wire
 from protocol.command import ALL, EMERGENCY, OF_THE_GATE, TWO_OPERATORS, CommandVerb, OpenReason
 from protocol.emergency import MAX_LEVEL
@@ -32,7 +34,7 @@ from protocol.emergency import MAX_LEVEL
 EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_ANSWER = 0, 1, 2, 3
 TIMEOUT_S = 2 * ANSWER_S + 5
 """The controller waits twice for the gate: for a challenge and for the answer."""
-COMMAND = "command"
+COMMAND, READS = "command", "reads"
 
 VERBS: Mapping[str, str] = {
     CommandVerb.OPEN_ONCE: "한 사람을 한 번 통과시킴 / let one person through once",
@@ -88,6 +90,8 @@ class Api:
 def main(argv: Sequence[str]) -> int:
     if argv[:1] == [COMMAND]:
         return command(argv[1:])
+    if argv[:1] == [READS]:
+        return reads_cli.main(argv[1:])
     return run(_server_parser().parse_args(argv).config)
 
 
@@ -204,7 +208,8 @@ def _server_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="gwanmun controller",
         description="건물 관제 서버를 실행합니다 / run the building controller",
-        epilog="지시를 내리려면 / to give an order: gwanmun controller command --help",
+        epilog="지시를 내리려면 / to give an order: gwanmun controller command --help; "
+        "정확한 시각을 본 기록 / who read exact times: gwanmun controller reads --help",
     )
     top.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="설정 파일 (TOML) / configuration file (TOML)"

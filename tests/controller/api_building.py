@@ -71,7 +71,7 @@ class Building:
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1")
 
     def routes(self) -> list[Route]:
-        read = ReadApi(self.live, self.queries, self.thread, lambda: self.condition, k=K)
+        read = ReadApi(self.live, self.queries, self.thread, lambda: self.condition, lambda: ["gate-1", "gate-2"], k=K)
         officer = OfficerApi(self.queries, self.thread, self.store.reads, self.keeper, self.clock, OFFICER)
         commands = CommandsApi(None, None, TOKEN)
         return [*read.routes(), *officer.routes(), *commands.routes(), *StreamApi(self.stream).routes()]
@@ -109,15 +109,16 @@ class Building:
         )
         body = json.dumps({"gate": "gate-1", "lane": "l1", "kind": "alarm.forced", "state": "raised"})
         for number in (1, 2, 3):
-            alarm = {
+            alarm: dict[str, Any] = {
                 "id": number,
                 "gate": "gate-1",
                 "lane": "l1",
                 "kind": "alarm.forced",
-                "detail": "",
+                "detail": str(number),
                 "severity": "high",
             }
             alarm |= {"epoch": "e1", "seq": 1, "count": 1, "raised": time(number), "last": time(number)}
+            alarm |= {"occurred": time(number), "level": 0, "closed": time(9) if number == 2 else None}
             self._insert("alarm_states", alarm | {"acknowledged": time(9) if number == 2 else None})
             self._insert(
                 "alarm_changes",
@@ -127,7 +128,9 @@ class Building:
 
     def _insert(self, table: str, row: dict[str, Any], named: bool = True) -> None:
         """`named`: with somebody who gave an order, or saw to an alarm."""
+        columns = {name for (name,) in self.store._db.execute("SELECT name FROM pragma_table_info(?)", [table])}
         whole = row | ({"operator": "Hong Gildong", "role": "guard"} if named else {})
+        whole = {name: value for name, value in whole.items() if name in columns}
         marks = ",".join("?" * len(whole))
         self.store._db.execute(f"INSERT INTO {table} ({','.join(whole)}) VALUES ({marks})", list(whole.values()))  # noqa: S608
 

@@ -29,6 +29,7 @@ from protocol.replay import Replay
 from protocol.statement import Purpose, Statement
 from testbed.broker import Broker, executable
 from testbed.pki import DevicePki
+from tests.controller.past import Past
 
 WITHIN_S = 10
 SITE = "hq"
@@ -151,6 +152,13 @@ def open_store(tmp_path: Path) -> Iterator[Callable[[], Store]]:
 @pytest.fixture
 def store(open_store: Callable[[], Store]) -> Store:
     return open_store()
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Iterator[Past]:
+    made = Past(tmp_path / "controller.db")
+    yield made
+    made.close()
 
 
 @pytest.fixture

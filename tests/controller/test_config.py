@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import time
 from pathlib import Path
 
 import pytest
 
-from controller.config import ConfigError, load
+from controller.config import ConfigError, Reports, load
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "config" / "controller.toml"
 GOOD = """\
@@ -58,12 +59,15 @@ def test_the_example_is_complete_and_its_commented_defaults_are_the_real_ones(fi
     plain = load(file)
     (file.parent / "o.key").write_text("")
     text = text.replace('"credential:command.key"', '"o.key"').replace('"credential:emergency.key"', '"o.key"')
+    text = text.replace('"/etc/gwanmun/policy.toml"', '"o.key"')
     file.write_text(re.sub(r"^#(?=[a-z_]+ = |\[)", "", text, flags=re.MULTILINE))
     key = file.parent / "o.key"
-    assert load(file) == replace(plain, commands_key=key, emergency_key=key)
+    reports = replace(plain.reports, rules=key)
+    assert load(file) == replace(plain, commands_key=key, emergency_key=key, reports=reports)
     file.write_text(GOOD)
     bare = load(file)
-    assert (plain.mqtt, plain.web, plain.ingest) == (bare.mqtt, bare.web, bare.ingest)
+    assert (plain.mqtt, plain.web, plain.ingest, plain.reports) == (bare.mqtt, bare.web, bare.ingest, bare.reports)
+    assert bare.reports == Reports(5, None, time(4, 0))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,10 @@ def test_the_example_is_complete_and_its_commented_defaults_are_the_real_ones(fi
         ('key = "c.key"', 'key = "c.key"\n[web]\nbind = "example.org"', "web.bind", "loopback"),
         ('key = "c.key"', 'key = "c.key"\n[web]\nbind = "::"', "web.bind", "loopback"),
         ('key = "c.key"', 'key = "c.key"\n[ingest]\nbatch = 0', "ingest.batch", "1 to 10000"),
+        ('key = "c.key"', 'key = "c.key"\n[reports]\nk = 2', "reports.k", "3 to 100"),
+        ('key = "c.key"', 'key = "c.key"\n[rules]\npolicy = "gone.toml"', "rules.policy", "existing file"),
+        ('key = "c.key"', 'key = "c.key"\n[occupancy]\nreset = "04:10"', "occupancy.reset", "quarter of an hour"),
+        ('key = "c.key"', 'key = "c.key"\n[occupancy]\nreset = "24:00"', "occupancy.reset", "quarter of an hour"),
         ("[mqtt]", "[mtqq]", "mqtt", "table"),
         ("[mqtt]", "[mqtt", "", "TOML syntax"),
     ],
