@@ -150,8 +150,8 @@ class Picture:
     """What the live page starts from."""
 
     gates: Sequence[GateRow]
-    decisions: Sequence[Stored]
     last: Sequence[Stored]
+    """Without those whose exact time is for the security officer alone (protocol.events.TIMED)."""
     counts: Mapping[str, int]
     """Of today, by event name."""
     set_aside: int

@@ -128,14 +128,12 @@ class Live:
         return self.clock.now().astimezone(self.time_zone).date().isoformat()
 
     def load(self, picture: Picture) -> None:
-        """What the store knows, at start."""
+        """What the store knows, at start; not when somebody last walked through a lane (docs/privacy.md)."""
         for row in picture.gates:
             gate = self._gate(row.gate)
             gate.last_seen = datetime.fromisoformat(row.last_seen)
             gate.online, gate.boot = row.online, row.boot
             gate.epoch, gate.mark, gate.alarms = row.epoch, row.mark, row.alarms
-        for stored in picture.decisions:
-            self._on_event(stored.event)
         self.last.extend(picture.last)
         self._day, self.counts, self.set_aside = self.today(), dict(picture.counts), picture.set_aside
 

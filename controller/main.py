@@ -27,13 +27,14 @@ from controller.acl import AclFile
 from controller.batch import Stored
 from controller.beacon import Beacons
 from controller.commands import Commands
-from controller.commands_api import CommandsApi, make_token
+from controller.commands_api import CommandsApi
 from controller.config import ConfigError, ControllerConfig, load
 from controller.emergency import EmergencyState
 from controller.enrolled import Enrolled
 from controller.ingest import Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
 from controller.pages import Condition, Pages
+from controller.requests import make_token
 from controller.schema import SchemaError
 from controller.sorting import LEAVES
 from controller.store import Store

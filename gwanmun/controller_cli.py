@@ -78,7 +78,7 @@ class Api:
                 try:
                     return error.code, json.load(error)
                 except ValueError:
-                    return error.code, {"error": str(error.reason)}
+                    return error.code, str(error.reason)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"관제 서버에 닿을 수 없습니다: {self.url}\nthe controller at {self.url} does not answer: {error}"
@@ -104,8 +104,8 @@ def command(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     if status != 200:
-        why = answer.get("error", "")
-        print(f"받아들여지지 않았습니다: {why}\nnot taken: {why}", file=sys.stderr)
+        ko, en = _why(answer)
+        print(f"받아들여지지 않았습니다: {ko}\nnot taken: {en}", file=sys.stderr)
         return EXIT_USAGE
     if options.json:
         print(json.dumps(answer, ensure_ascii=False))
@@ -124,19 +124,19 @@ def _order(api: Api, options: argparse.Namespace) -> tuple[int, Any]:
         "args": {name: value for name, key in _ARGS.items() if (value := getattr(options, key, None)) is not None},
     }
     if options.word not in TWO_OPERATORS:
-        return api.post("/api/commands", body)
+        return api.post("/api/v1/commands", body)
     key = _key(options.second_key)
     body["second"] = {"operator": options.second, "role": options.second_role}
-    status, answer = api.post("/api/commands", body)
+    status, answer = api.post("/api/v1/commands", body)
     if status != 202:
         return status, answer
     sealed = wire.seal(wire.from_text(answer["sign"]), key)
-    return api.post(f"/api/commands/{answer['id']}/second", {"sealed": sealed})
+    return api.post(f"/api/v1/v1/commands/{answer['id']}/second", {"sealed": sealed})
 
 
 def _emergency(api: Api, options: argparse.Namespace) -> tuple[int, Any]:
     levels = dict.fromkeys(options.zone, options.level)
-    return api.post("/api/emergency", {"levels": levels, "operator": options.operator, "role": options.role})
+    return api.post("/api/v1/emergency", {"levels": levels, "operator": options.operator, "role": options.role})
 
 
 _ARGS = {
@@ -162,6 +162,14 @@ def _show(answer: Mapping[str, Any]) -> None:
     print(f"{answer['id']}  {words.get(answer['outcome'], answer['outcome'])}{reason}")
     for lane, why in answer.get("results", {}).items():
         print(f"  {lane:<24} {'수행됨 / done' if why is None else why}")
+
+
+def _why(answer: object) -> tuple[str, str]:
+    """The Korean and the English of an error (controller.requests)."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(error, dict):
+        return (str(answer),) * 2
+    return str(error.get("ko", "")), str(error.get("en", ""))
 
 
 def _api(config: Path, url: str | None) -> Api:

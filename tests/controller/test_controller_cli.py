@@ -58,8 +58,8 @@ def test_arguments_reach_the_order_under_its_own_names(config: Path, monkeypatch
     who = {"operator": "Kim", "role": "guard"}
     args = {"epoch": "e1", "from": 3, "to": 9}
     assert posted == [
-        ("/api/commands", {"gate": "g", "lane": "all", "verb": "replay", "args": args, **who}),
-        ("/api/emergency", {"levels": {"a": 2, "b": 2}, **who}),
+        ("/api/v1/commands", {"gate": "g", "lane": "all", "verb": "replay", "args": args, **who}),
+        ("/api/v1/emergency", {"levels": {"a": 2, "b": 2}, **who}),
     ]
 
 

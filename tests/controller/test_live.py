@@ -17,7 +17,7 @@ from controller.sorting import sort
 from controller.store import Store
 from policy.situation import ClockQuality
 from protocol import topics
-from protocol.events import Kind
+from protocol.events import TIMED, Kind
 from protocol.health import EXPIRY_S, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
@@ -134,17 +134,30 @@ def test_the_counts_begin_again_with_the_sites_day(
 def test_the_picture_is_there_again_after_a_restart(
     feed: Callable[..., None], store: Store, journal: Any, clock: FixedClock, live: Live
 ) -> None:
-    [granted] = journal.write(1, attempt="a", lat_ms={"ours": 4.0})
-    [opened] = journal.write(1, kind=Kind.LANE_OPENED, attempt="a", lat_ms={"ours": 5.5})
-    feed(evt(granted), evt(opened), (topics.online("hq", "gate-1"), Online(True, "b1").encode()), ("x", b"junk"))
+    [refused] = journal.write(1, kind=Kind.ACCESS_DENIED, reason="revoked")
+    feed(evt(refused), (topics.online("hq", "gate-1"), Online(True, "b1").encode()), ("x", b"junk"))
     again = Live(clock, SEOUL)
     again.load(store.picture(again.today(), 50))
     assert (again.counts, again.set_aside) == (live.counts, 1)
-    assert [stored.event.raw for stored in again.last] == [granted, opened]
-    gate, lane = again.gates["gate-1"], again.lanes["gate-1", "l1"]
-    assert (gate.online, gate.boot, gate.mark) == (True, "b1", 2)
-    assert lane.decision is not None
-    assert (lane.decision.kind, lane.ours_ms) == (Kind.ACCESS_GRANTED, 5.5)
+    assert [stored.event.raw for stored in again.last] == [refused]
+    gate = again.gates["gate-1"]
+    assert (gate.online, gate.boot, gate.mark) == (True, "b1", 1)
+
+
+def test_after_a_restart_nothing_stored_tells_when_somebody_walked(
+    feed: Callable[..., None], store: Store, journal: Any, clock: FixedClock, live: Live
+) -> None:
+    for kind in Kind:
+        feed(evt(journal.write(1, kind=kind)[0]))
+    newer = journal.write(1, v=3)[0].replace(b"gwanmun.access.granted", b"gwanmun.access.waved")
+    feed(evt(newer))
+    feed(evt(journal.write(1)[0]))
+    assert {stored.event.kind for stored in live.last} >= {"access.waved", "access.granted"}  # live, as it happened
+    again = Live(clock, SEOUL)
+    again.load(store.picture(again.today(), 100))
+    assert {stored.event.kind for stored in again.last} == set(Kind) - TIMED
+    assert again.lanes == {}
+    assert again.counts == live.counts
 
 
 def test_hostile_data_makes_no_lane_and_no_figure(live: Live, feed: Callable[..., None], journal: Any) -> None:
