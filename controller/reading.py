@@ -34,7 +34,7 @@ class Reading:
     def gates(self) -> list[GateRow]:
         rows = self._connection.execute(
             "SELECT g.gate, g.epoch, coalesce(c.mark, 0), coalesce(c.stopped, 0), g.boot, g.online, g.last_seen, "
-            "(SELECT count(*) FROM alarms a WHERE a.gate = g.gate) "
+            "(SELECT count(*) FROM alarm_states a WHERE a.gate = g.gate AND a.closed IS NULL) "
             "FROM gates g LEFT JOIN chains c ON c.gate = g.gate AND c.epoch = g.epoch ORDER BY g.gate"
         )
         return [

@@ -132,7 +132,7 @@ TIMED = frozenset(
         Kind.ANTIPASSBACK_SOFT,
     }
 )
-"""Rows of these tell the exact time at which somebody who was let in, or out, walked: for the security officer alone, and for days
+"""Rows of these tell the exact time at which somebody who was let in, or out, walked: for the security officer alone, for days
 only (docs/privacy.md)."""
 
 
