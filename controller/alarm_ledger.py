@@ -94,7 +94,7 @@ class AlarmLedger:
     def _mark(self, key: Key, epoch: str, *, raised: int = 0, cleared: int = 0) -> bool:
         """Remember a place. False: this gate has too many alarms of different names."""
         keys, marks = self._keys_of(key[0]), self._marks.get(key) or NO_MARKS
-        if key not in keys and len(keys) >= MAX_KEYS_OF_GATE:
+        if key not in keys and len(keys) >= MAX_KEYS_OF_GATE and key[2] != BOOT:
             return False
         marks = {**marks, epoch: marks.get(epoch, NO_MARK).with_raised(raised).with_cleared(cleared)}
         if len(marks) > MAX_EPOCHS_OF_KEY:

@@ -275,10 +275,9 @@ class Chains:
         others = {other.epoch for other in self._others(chain.gate, chain.epoch)}
         named = event.data.get("epoch") if event.kind is Kind.LOG_GAP else None
         fits = not others or self.succeeded(chain.gate, chain.epoch)
-        if isinstance(named, str) and fields.WORD.fullmatch(named) and (named in others or fits):
+        if isinstance(named, str) and fields.WORD.fullmatch(named) and named != chain.epoch:
             chain.earlier = named  # whose records may come later
-            return []
-        return [] if fits else [self._alarm(chain, 1, What.NEW_EPOCH, moment)]
+        return [] if fits or chain.earlier in others else [self._alarm(chain, 1, What.NEW_EPOCH, moment)]
 
     @staticmethod
     def _alarm(chain: Chain, seq: int, what: What, moment: str) -> Alarm:
