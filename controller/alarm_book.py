@@ -52,7 +52,7 @@ class EndsByItselfError(Exception):
 class Limits:
     """When a gate's health is an alarm."""
 
-    outbox_s: float = 900
+    outbox_s: int = 900
     """Age of the oldest record that waits at the gate."""
     disk_free_mb: int = 500
 
@@ -179,12 +179,15 @@ class AlarmBook(AlarmLedger):
         return row, done[0]
 
     def clear(
-        self, alarm: int, operator: Operator, now: datetime, *, retired: bool = False
+        self, alarm: int, operator: Operator, now: datetime, *, enrolled: Callable[[str], bool] = lambda _: True
     ) -> tuple[AlarmRow, AlarmUpdate]:
-        """An operator ends it. A second time changes nothing. `retired`: its gate is enrolled no more, so that nothing of it
-        ends by itself. Raises NoSuchAlarmError, EndsByItselfError, sqlite3.Error."""
+        """An operator ends it. A second time changes nothing. Of a gate that is not `enrolled` any more nothing ends by itself.
+
+        Raises NoSuchAlarmError, EndsByItselfError, sqlite3.Error.
+        """
         row = self._row(alarm)
         left_behind = bool(row.epoch) and self._order(row.gate)[-1:] != [row.epoch]
+        retired = bool(row.gate) and not enrolled(row.gate)
         if row.active and not (KINDS[row.kind].operator or retired or left_behind):
             raise EndsByItselfError
         with self._changing(now) as done:

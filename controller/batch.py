@@ -166,3 +166,5 @@ class Picture:
     counts: Mapping[str, int]
     """Of today, by event name."""
     set_aside: int
+    alarms: Sequence[AlarmRow] = ()
+    """Those that are not closed."""

@@ -24,7 +24,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from controller import web
 from controller.acl import AclFile
-from controller.batch import Stored
+from controller.alarm_desk import AlarmDesk
+from controller.alarm_rows import AlarmUpdate
+from controller.batch import Committed, Stored
 from controller.beacon import Beacons
 from controller.commands import Commands
 from controller.commands_api import CommandsApi
@@ -36,7 +38,7 @@ from controller.live import LAST_EVENTS, Live
 from controller.pages import Condition, Pages
 from controller.requests import make_token
 from controller.schema import SchemaError
-from controller.sorting import LEAVES
+from controller.sorting import LEAVES, Sorted
 from controller.store import Store
 from protocol import sdnotify, topics
 from protocol.clock import Clock, SystemClock
@@ -76,6 +78,7 @@ class Controller:
             config.mqtt, clock=self._clock, random=self._random, on_message=self._receive, on_state=self._on_state
         )
         self.ingest: Ingest | None = None
+        self.desk: AlarmDesk | None = None
         self.commands: Commands | None = None
         self.emergency: EmergencyState | None = None
         self._server: web.Server | None = None
@@ -91,11 +94,26 @@ class Controller:
             where = f"{config.web.bind}:{config.web.port}"
             raise StartError(f"화면 주소를 쓸 수 없습니다: {where}\n{where}: {error.strerror}") from error
         try:
-            store = self._store = await self._thread.call(partial(Store, config.database, config.time_zone))
+            store = self._store = await self._thread.call(
+                partial(Store, config.database, config.time_zone, config.alarms.limits)
+            )
         except (sqlite3.Error, OSError, SchemaError) as error:
             raise StartError(f"저장소를 열 수 없습니다: {config.database}\n{config.database}: {error}") from error
         await self.access_list.keep()
-        self.live.load(await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS)))
+        picture = await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS))
+        self.live.load(picture)
+        self.desk = AlarmDesk(
+            store.alarm_book,
+            self._thread,
+            settings=config.alarms,
+            clock=self._clock,
+            directory=config.database.parent,
+            connected=lambda: self.link.connected,
+            store_ok=lambda: self.ingest is None or self.ingest.store_ok,
+            enrolled=lambda gate: self.enrolled.public_key(gate) is not None,
+            on_update=self._on_alarms,
+        )
+        self.desk.load(picture.gates)
         self.ingest = Ingest(
             store=store,
             thread=self._thread,
@@ -106,7 +124,7 @@ class Controller:
             clock=self._clock,
             random=self._random,
             keys=self.enrolled.public_key,
-            on_batch=self.live.apply,
+            on_batch=self._on_batch,
             on_condition=self.live.touch,
         )
         for leaf in LEAVES:
@@ -134,6 +152,7 @@ class Controller:
             asyncio.create_task(self._watch(), name="watchdog"),
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             asyncio.create_task(self.access_list.run(), name="access list"),
+            asyncio.create_task(self.desk.run(), name="alarms"),
             *self.ingest.tasks,
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
@@ -211,6 +230,14 @@ class Controller:
             return
         if self.ingest is not None:
             self.ingest.receive(message)
+
+    def _on_batch(self, done: Sorted, committed: Committed) -> None:
+        if self.desk is not None:
+            self.desk.note(done, committed)
+        self.live.apply(done, committed)
+
+    def _on_alarms(self, update: AlarmUpdate) -> None:
+        self.live.apply_alarms(update.rows)
 
     def _on_state(self, state: LinkState) -> None:
         self.live.touch()

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
+from controller.alarm_table import AlarmTable
 from controller.batch import Alarm, GateRow, Picture, Stored, What
 from protocol import events
 from protocol.ack import Ack
@@ -56,7 +57,8 @@ class Reading:
 
     def picture(self, today: str, last: int) -> Picture:
         set_aside = sum(self.counts("").values())
-        return Picture(self.gates(), self._last(last), self.counts(today), set_aside)
+        alarms = sorted(AlarmTable(self._connection).open_rows().values(), key=lambda row: row.id)
+        return Picture(self.gates(), self._last(last), self.counts(today), set_aside, alarms)
 
     def events(self, after: int, limit: int) -> list[Stored]:
         """Events in the order they arrived, from the first behind `after`."""

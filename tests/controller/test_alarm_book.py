@@ -359,7 +359,7 @@ def test_an_alarm_of_a_gate_that_is_enrolled_no_more_is_ended_by_an_operator_and
     store: Store, journal: Any, commit: Commit
 ) -> None:
     commit(store, *journal.write(1, Kind.ALARM_TAMPER))
-    row, _ = store.alarm_book.clear(1, KIM, START, retired=True)
+    row, _ = store.alarm_book.clear(1, KIM, START, enrolled=lambda _: False)
     assert (row.state, row.cleared_by) == ("closed", "Kim")
     commit(store, *journal.write(1, Kind.ALARM_TAMPER_CLEARED))
     assert names(store) == []
