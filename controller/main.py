@@ -21,11 +21,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from starlette.routing import Route
 
 from controller import web
 from controller.acl import AclFile
 from controller.alarm_desk import AlarmDesk
 from controller.alarm_rows import AlarmUpdate
+from controller.alarms_api import AlarmsApi
 from controller.batch import Committed, Stored
 from controller.beacon import Beacons
 from controller.commands import Commands
@@ -102,7 +104,7 @@ class Controller:
         await self.access_list.keep()
         picture = await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS))
         self.live.load(picture)
-        self.desk = AlarmDesk(
+        desk = self.desk = AlarmDesk(
             store.alarm_book,
             self._thread,
             settings=config.alarms,
@@ -113,7 +115,7 @@ class Controller:
             enrolled=lambda gate: self.enrolled.public_key(gate) is not None,
             on_update=self._on_alarms,
         )
-        self.desk.load(picture.gates)
+        desk.load(picture.gates)
         self.ingest = Ingest(
             store=store,
             thread=self._thread,
@@ -129,7 +131,7 @@ class Controller:
         )
         for leaf in LEAVES:
             await self.link.subscribe(f"{topics.ROOT}/{config.site}/+/{leaf}", qos=0 if leaf == "health" else 1)
-        api = await self._orders(store)
+        routes = await self._orders(store, desk)
         self.ingest.start()
         try:
             self.link.start()
@@ -140,9 +142,7 @@ class Controller:
         async def events_after(after: int, limit: int) -> list[Stored]:
             return await self._thread.call(partial(store.events, after, limit))
 
-        site = web.Web(
-            live=self.live, pages=pages, condition=self.condition, events_after=events_after, more=api.routes()
-        )
+        site = web.Web(live=self.live, pages=pages, condition=self.condition, events_after=events_after, more=routes)
         self._server = web.server(site.app)
         host, port = sock.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -152,14 +152,17 @@ class Controller:
             asyncio.create_task(self._watch(), name="watchdog"),
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             asyncio.create_task(self.access_list.run(), name="access list"),
-            asyncio.create_task(self.desk.run(), name="alarms"),
+            asyncio.create_task(desk.run(), name="alarms"),
             *self.ingest.tasks,
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
         _log.info("site %s, page at %s", config.site, self.url)
 
-    async def _orders(self, store: Store) -> CommandsApi:
-        """Who gives orders to gates, where this controller has a key for them. Raises StartError."""
+    async def _orders(self, store: Store, desk: AlarmDesk) -> list[Route]:
+        """What operators do through the API: orders to gates, where this controller has a key for them, and alarms.
+
+        Raises StartError.
+        """
         config = self.config
         if config.commands_key is not None:
             self.commands = Commands(
@@ -188,7 +191,8 @@ class Controller:
             raise StartError(
                 f"API 토큰을 만들 수 없습니다: {config.place.api_token}\n{config.place.api_token}: {error.strerror}"
             ) from error
-        return CommandsApi(self.commands, self.emergency, token)
+        alarms = AlarmsApi(desk, self.live.alarms.values, token)
+        return [*CommandsApi(self.commands, self.emergency, token).routes(), *alarms.routes()]
 
     async def wait(self) -> None:
         """Returns never; raises what ended one of the parts."""

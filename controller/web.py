@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from controller.batch import Stored
 from controller.live import Live, Watcher
 from controller.pages import Condition, Pages
+from controller.requests import HANDLERS
 from controller.wording import LANGUAGES
 from protocol import events
 
@@ -101,7 +102,8 @@ class Web:
                     Route("/healthz", self.healthz),
                     *more,
                     Mount("/static", StaticFiles(directory=STATIC)),
-                ]
+                ],
+                exception_handlers=HANDLERS,
             )
         )
 
