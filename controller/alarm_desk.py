@@ -85,8 +85,9 @@ class AlarmDesk:
             if online.online:
                 self._gone.discard(gate)
                 self._hear(gate)
-            else:
+            elif gate not in self._gone:  # a retained one comes again at every connection
                 self._gone.add(gate)
+                self._hear(gate)
         wills = {gate for gate, online in done.batch.onlines if not online.online}
         for gate in done.batch.heard - wills:
             if gate not in self._gone:
