@@ -21,7 +21,7 @@ from controller.live import Change, Live, ours_ms
 from protocol.events import Kind
 
 TEMPLATES = Path(__file__).parent / "templates"
-SHOWN_ALARMS = 50
+SHOWN_ALARMS = 24
 
 
 @dataclass(frozen=True, slots=True)

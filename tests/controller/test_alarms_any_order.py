@@ -1,9 +1,11 @@
-"""Records of a gate in any order, with repetition and any cut into transactions: the same alarms are open at the end."""
+"""Alarms of a gate from records in any order, with repetition, restarts and any cut into transactions: the same are open."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from controller.alarm_kinds import EFFECTS, KINDS, RECORD
 from controller.store import Store
 from protocol.events import Kind
+from tests.controller.conftest import SEOUL
 from tests.controller.test_any_order import opened
 
 KIND_LIST = [*EFFECTS, Kind.ACCESS_GRANTED, Kind.LANE_OPENED, Kind.DOOR_OPENED]
@@ -67,13 +70,19 @@ def test_the_order_in_which_records_come_changes_no_alarm(
     shuffled = in_order + random.choices(in_order, k=len(in_order) // 2)
     random.shuffle(shuffled)
     with ExitStack() as stack:
-        first, second = stack.enter_context(opened()), stack.enter_context(opened())
+        first = stack.enter_context(opened())
+        path = Path(stack.enter_context(TemporaryDirectory())) / "c.db"
+        second = Store(path, SEOUL)
         for raw in in_order:
             commit(first, raw)
         while shuffled:
+            if random.random() < 0.1:
+                second.close()
+                second = Store(path, SEOUL)
             size = random.randint(1, 6)
             commit(second, *shuffled[:size])
             del shuffled[:size]
         assert active(second) == active(first)
         if not silences:
             assert standing(second) == standing(first)
+        second.close()
