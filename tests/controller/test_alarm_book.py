@@ -396,6 +396,18 @@ def test_rejected_trust_data_ends_with_the_next_that_is_taken(store: Store, jour
     assert names(store) == [("trust.rejected", "cleared"), ("trust.rejected", "raised")]
 
 
+def test_what_an_operator_ended_stays_ended_when_its_gate_is_looked_at_anew(
+    open_store: Callable[[], Store], journal: Any, new_journal: type[Any], commit: Commit
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(1, Kind.TRUST_REJECTED, what="policy"))
+    store.alarm_book.clear(1, KIM, START)
+    store.close()
+    again = open_store()
+    commit(again, *new_journal("gate-1", "e2").write(1, Kind.LOG_GAP, epoch="e1", why="damaged"))
+    assert names(again) == [("log.gap", "raised")]
+
+
 # Acknowledged at the gate.
 
 
