@@ -18,19 +18,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from controller import views, wording
+from controller import alarms_api, views, wording
+from controller.alarm_rows import AlarmRow
 from controller.api_parameters import DAY, Parameters
 from controller.live import Live
 from controller.occupancy import Seen, seen
 from controller.pages import Condition
 from controller.queries import STATES, Queries
-from controller.query_rows import AlarmState, BusyError, ChangeRow, Cursor, Page, QueryError, TooLongError, TooOldError
+from controller.query_rows import BusyError, ChangeRow, Cursor, Page, QueryError, TooLongError, TooOldError
 from controller.reader import QueryThread
 from controller.requests import V1, ApiError, not_found, store_unavailable, unavailable
 from protocol.clock import rfc3339
 
 MAX_KINDS = 100
-MAX_ID = 2**53
 T = TypeVar("T")
 
 
@@ -78,7 +78,7 @@ class ReadApi:
             Route(f"{V1}/occupancy", self.occupancy),
             Route(f"{V1}/muster", self.muster),
             Route(f"{V1}/alarms", self.alarms),
-            Route(f"{V1}/alarms/{{id}}", self.alarm),
+            Route(f"{V1}/alarms/{{id:id}}", self.alarm),
             Route(f"{V1}/orders", self.orders),
             Route(f"{V1}/reports/passages", self.passages),
         ]
@@ -205,20 +205,17 @@ class ReadApi:
             limit=given.limit(),
         )
         given.done()
-        return page(request, "alarms", await self._ask(work), views.alarm)
+        return page(request, "alarms", await self._ask(work), alarms_api.body)
 
     async def alarm(self, request: Request) -> Response:
         """One alarm and what became of it."""
         Parameters.of_query(request.query_params).done()
-        text = request.path_params["id"]
-        if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= MAX_ID):
-            raise not_found("그런 경보가 없습니다", "no such alarm")
-        found, history = await self._ask(partial(self._alarm, int(text)))
+        found, history = await self._ask(partial(self._alarm, request.path_params["id"]))
         if found is None:
             raise not_found("그런 경보가 없습니다", "no such alarm")
-        return JSONResponse({**views.alarm(found), "history": [views.change(each) for each in history]})
+        return JSONResponse({**alarms_api.body(found), "history": [views.change(each) for each in history]})
 
-    def _alarm(self, alarm: int) -> tuple[AlarmState | None, list[ChangeRow]]:
+    def _alarm(self, alarm: int) -> tuple[AlarmRow | None, list[ChangeRow]]:
         """In the thread that reads: the first of those up to this one."""
         rows = self._queries.alarms(after=Cursor("", alarm + 1), limit=1).rows
         if not rows or rows[0].id != alarm:

@@ -95,9 +95,9 @@ async def _order(commands: Commands, body: Mapping[str, Any]) -> tuple[int, Mapp
         _text(body["gate"], "gate"),
         _text(body["lane"], "lane"),
         verb,
-        _operator(body),
+        operator_of(body),
         args,
-        None if second is None else _operator(second),
+        None if second is None else operator_of(second),
     )
     if second is None:
         return 200, (await commands.give(order)).body()
@@ -125,7 +125,7 @@ async def _levels(state: EmergencyState, body: Mapping[str, Any]) -> tuple[int, 
     levels = body["levels"]
     if not isinstance(levels, dict):
         raise wrong("levels", "구역과 단계가 있어야 합니다", "zones and levels are expected")
-    return 200, (await state.set(levels, _operator(body))).body()
+    return 200, (await state.set(levels, operator_of(body))).body()
 
 
 def _text(value: object, name: str) -> str:
@@ -138,7 +138,8 @@ def _text(value: object, name: str) -> str:
     return value
 
 
-def _operator(body: Mapping[str, Any]) -> Operator:
+def operator_of(body: Mapping[str, Any]) -> Operator:
+    """Raises ApiError."""
     role = _text(body["role"], "role")
     if not WORD.fullmatch(role):
         raise wrong("role", "짧은 낱말이어야 합니다", "a short word is expected")

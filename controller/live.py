@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from controller.batch import Alarm, Committed, Picture, Stored
+from controller.alarm_rows import AlarmRow
+from controller.batch import Committed, Picture, Stored
 from controller.sorting import Sorted
 from controller.timelines import SHOWN
 from protocol import fields
@@ -45,8 +46,12 @@ class Gate:
     health_at: datetime | None = None
     epoch: str | None = None
     mark: int = 0
-    alarms: int = 0
-    """Alarms about its records, of any kind (docs/ingest.md)."""
+    open: dict[int, AlarmRow] = field(default_factory=dict)
+    """Its alarms that are not closed."""
+
+    @property
+    def alarms(self) -> int:
+        return len(self.open)
 
     def fresh_health(self, now: datetime) -> Health | None:
         """None once the last one is older than its expiry."""
@@ -75,6 +80,8 @@ class Change:
     gates: frozenset[str]
     lanes: frozenset[tuple[str, str]]
     events: tuple[Stored, ...]
+    alarms: bool = False
+    """Some alarm did."""
     rendered: dict[str, str] = field(default_factory=dict)
 
 
@@ -120,11 +127,14 @@ class Live:
         self.last: deque[Stored] = deque(maxlen=LAST_EVENTS)
         self.counts: dict[str, int] = {}
         self.set_aside = 0
+        self.alarms: dict[int, AlarmRow] = {}
+        """Those that are not closed; controller.alarm_ledger bounds them."""
         self._day = ""
         self._watchers: set[Watcher] = set()
         self._gates_changed: set[str] = set()
         self._lanes_changed: set[tuple[str, str]] = set()
         self._new: deque[Stored] = deque(maxlen=LAST_EVENTS)
+        self._alarms_changed = False
         self._dirty = asyncio.Event()
         self._forgot = 0.0
         """Monotonic time at which old passages were last looked for."""
@@ -138,7 +148,8 @@ class Live:
             gate = self._gate(row.gate)
             gate.last_seen = datetime.fromisoformat(row.last_seen)
             gate.online, gate.boot = row.online, row.boot
-            gate.epoch, gate.mark, gate.alarms = row.epoch, row.mark, row.alarms
+            gate.epoch, gate.mark = row.epoch, row.mark
+        self._on_alarms(picture.alarms)
         self.last.extend(picture.last)
         self._day, self.counts, self.set_aside = self.today(), dict(picture.counts), picture.set_aside
 
@@ -168,7 +179,7 @@ class Live:
         for name, ack in committed.acks.items():
             gate = self._gate(name)
             gate.epoch, gate.mark = ack.epoch, ack.seq
-        self._on_alarms(committed.alarms)
+        self._on_alarms(committed.alarm_rows)
         self.set_aside += committed.set_aside
         self._dirty.set()
 
@@ -227,10 +238,20 @@ class Live:
             if lane.decision is not None and lane.decision.data.get("attempt") == event.data.get("attempt"):
                 lane.ours_ms = ours_ms(event) or lane.ours_ms
 
-    def _on_alarms(self, alarms: Iterable[Alarm]) -> None:
-        for alarm in alarms:
-            if alarm.gate:
-                self._gate(alarm.gate).alarms += 1
+    def apply_alarms(self, rows: Iterable[AlarmRow]) -> None:
+        """What became of alarms without a batch (controller.alarm_desk)."""
+        self._on_alarms(rows)
+        self._dirty.set()
+
+    def _on_alarms(self, rows: Iterable[AlarmRow]) -> None:
+        for row in rows:
+            places = [self.alarms] if not row.gate else [self.alarms, self._gate(row.gate).open]
+            for place in places:
+                if row.closed is None:
+                    place[row.id] = row
+                else:
+                    place.pop(row.id, None)
+            self._alarms_changed = True
 
     def forget(self) -> None:
         """What tells when somebody walked, once it is no live view any more."""
@@ -280,10 +301,13 @@ class Live:
                 self._forgot = self.clock.monotonic()
                 self.forget()
             self._dirty.clear()
-            change = Change(frozenset(self._gates_changed), frozenset(self._lanes_changed), tuple(self._new))
+            change = Change(
+                frozenset(self._gates_changed), frozenset(self._lanes_changed), tuple(self._new), self._alarms_changed
+            )
             self._gates_changed.clear()
             self._lanes_changed.clear()
             self._new.clear()
+            self._alarms_changed = False
             for watcher in self._watchers:
                 watcher.offer(change)
             await asyncio.sleep(MIN_INTERVAL_S)

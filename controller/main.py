@@ -25,6 +25,9 @@ from starlette.routing import Route
 
 from controller import occupancy, web
 from controller.acl import AclFile
+from controller.alarm_desk import AlarmDesk
+from controller.alarm_rows import AlarmUpdate
+from controller.alarms_api import AlarmsApi
 from controller.api import ReadApi
 from controller.batch import Committed
 from controller.beacon import Beacons
@@ -37,7 +40,7 @@ from controller.ingest import Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
 from controller.officer import OfficerApi
 from controller.pages import Condition, Pages
-from controller.queries import Queries
+from controller.queries import Queries, warm
 from controller.reader import QueryThread
 from controller.requests import make_token
 from controller.schema import SchemaError
@@ -89,6 +92,7 @@ class Controller:
             config.mqtt, clock=self._clock, random=self._random, on_message=self._receive, on_state=self._on_state
         )
         self.ingest: Ingest | None = None
+        self.desk: AlarmDesk | None = None
         self.commands: Commands | None = None
         self.emergency: EmergencyState | None = None
         self._server: web.Server | None = None
@@ -104,11 +108,26 @@ class Controller:
             where = f"{config.web.bind}:{config.web.port}"
             raise StartError(f"화면 주소를 쓸 수 없습니다: {where}\n{where}: {error.strerror}") from error
         try:
-            store = self._store = await self._thread.call(partial(Store, config.database, config.time_zone))
+            store = self._store = await self._thread.call(
+                partial(Store, config.database, config.time_zone, config.alarms.limits)
+            )
         except (sqlite3.Error, OSError, SchemaError) as error:
             raise StartError(f"저장소를 열 수 없습니다: {config.database}\n{config.database}: {error}") from error
         await self.access_list.keep()
-        self.live.load(await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS)))
+        picture = await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS))
+        self.live.load(picture)
+        desk = self.desk = AlarmDesk(
+            store.alarm_book,
+            self._thread,
+            settings=config.alarms,
+            clock=self._clock,
+            directory=config.database.parent,
+            connected=lambda: self.link.connected,
+            store_ok=lambda: self.ingest is None or self.ingest.store_ok,
+            enrolled=lambda gate: self.enrolled.public_key(gate) is not None,
+            on_update=self._on_alarms,
+        )
+        desk.load(picture.gates)
         self.ingest = Ingest(
             store=store,
             thread=self._thread,
@@ -124,15 +143,16 @@ class Controller:
         )
         for leaf in LEAVES:
             await self.link.subscribe(f"{topics.ROOT}/{config.site}/+/{leaf}", qos=0 if leaf == "health" else 1)
-        api = await self._orders(store)
+        routes = await self._orders(store, desk)
         self.ingest.start()
         try:
             self.link.start()
         except TlsFilesError as error:
             raise StartError(f"MQTT 인증서나 키를 쓸 수 없습니다.\nMQTT certificate or key: {error}") from error
         pages = Pages(self.live, config.site, self.condition)
-        more = [*api.routes(), *await self._reading(store)]
-        site = web.Web(live=self.live, pages=pages, condition=self.condition, more=more)
+        site = web.Web(
+            live=self.live, pages=pages, condition=self.condition, more=[*routes, *await self._reading(store)]
+        )
         self._server = web.server(site.app)
         host, port = sock.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -142,13 +162,17 @@ class Controller:
             asyncio.create_task(self._watch(), name="watchdog"),
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             asyncio.create_task(self.access_list.run(), name="access list"),
+            asyncio.create_task(desk.run(), name="alarms"),
             *self.ingest.tasks,
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
         _log.info("site %s, page at %s", config.site, self.url)
 
-    async def _orders(self, store: Store) -> CommandsApi:
-        """Who gives orders to gates, where this controller has a key for them. Raises StartError."""
+    async def _orders(self, store: Store, desk: AlarmDesk) -> list[Route]:
+        """What operators do through the API: orders to gates, where this controller has a key for them, and alarms.
+
+        Raises StartError.
+        """
         config = self.config
         if config.commands_key is not None:
             self.commands = Commands(
@@ -171,7 +195,9 @@ class Controller:
                 clock=self._clock,
                 random_bytes=os.urandom,
             )
-        return CommandsApi(self.commands, self.emergency, await _token(config.place.api_token))
+        token = await _token(config.place.api_token)
+        alarms = AlarmsApi(desk, self.live.alarms.values, token)
+        return [*CommandsApi(self.commands, self.emergency, token).routes(), *alarms.routes()]
 
     async def _reading(self, store: Store) -> list[Route]:
         """What may be read, by a connection of its own. Raises StartError."""
@@ -186,6 +212,7 @@ class Controller:
             queries = self._queries = await self._query_thread.call(make)
         except sqlite3.Error as error:
             raise StartError(f"저장소를 읽을 수 없습니다: {config.database}\n{config.database}: {error}") from error
+        self._follow(warm(self._query_thread, queries))
         token = await _token(config.place.officer_token)
         officer = OfficerApi(queries, self._query_thread, store.reads, self._thread, self._clock, token)
         read = ReadApi(self.live, queries, self._query_thread, self.condition, self.enrolled.gates, k=reports.k)
@@ -228,10 +255,6 @@ class Controller:
     def condition(self) -> Condition:
         return Condition(self.link.connected, self.ingest is not None and self.ingest.store_ok)
 
-    def _on_batch(self, done: Sorted, committed: Committed) -> None:
-        self.live.apply(done, committed)
-        self.stream.apply(done, committed)
-
     def _receive(self, message: Message) -> None:
         if self.commands is not None and message.topic.endswith(RESULT):
             self.commands.receive(message)
@@ -239,6 +262,16 @@ class Controller:
             return
         if self.ingest is not None:
             self.ingest.receive(message)
+
+    def _on_batch(self, done: Sorted, committed: Committed) -> None:
+        if self.desk is not None:
+            self.desk.note(done, committed)
+        self.live.apply(done, committed)
+        self.stream.apply(done, committed)
+
+    def _on_alarms(self, update: AlarmUpdate) -> None:
+        self.live.apply_alarms(update.rows)
+        self.stream.alarms(update)
 
     def _on_state(self, state: LinkState) -> None:
         self.live.touch()

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
+from controller.alarm_table import AlarmTable
 from controller.batch import Alarm, GateRow, Picture, Stored, What
 from controller.timelines import SHOWN
 from protocol import events
@@ -33,7 +34,7 @@ class Reading:
     def gates(self) -> list[GateRow]:
         rows = self._connection.execute(
             "SELECT g.gate, g.epoch, coalesce(c.mark, 0), coalesce(c.stopped, 0), g.boot, g.online, g.last_seen, "
-            "(SELECT count(*) FROM alarms a WHERE a.gate = g.gate) "
+            "(SELECT count(*) FROM alarm_states a WHERE a.gate = g.gate AND a.closed IS NULL) "
             "FROM gates g LEFT JOIN chains c ON c.gate = g.gate AND c.epoch = g.epoch ORDER BY g.gate"
         )
         return [
@@ -55,7 +56,8 @@ class Reading:
 
     def picture(self, today: str, last: int) -> Picture:
         set_aside = sum(self.counts("").values())
-        return Picture(self.gates(), self._last(last), self.counts(today), set_aside)
+        alarms = sorted(AlarmTable(self._connection).open_rows().values(), key=lambda row: row.id)
+        return Picture(self.gates(), self._last(last), self.counts(today), set_aside, alarms)
 
     def events(self, after: int, limit: int) -> list[Stored]:
         """Events in the order they arrived, from the first behind `after`."""

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -27,6 +28,21 @@ MAX_BODY = 8192
 TOKEN_BYTES, TOKEN_MODE = 32, 0o600
 RETRY_S = 5
 """What a client is told to wait where the trouble may be over soon."""
+
+
+class _Number(Convertor[int]):
+    """Of a row, in a path: so long at most that SQLite takes it."""
+
+    regex = "[0-9]{1,18}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", _Number())
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 

@@ -17,9 +17,10 @@ import json
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from controller import views
+from controller.alarm_rows import AlarmChange, AlarmUpdate
 from controller.batch import Committed
 from controller.live import Live, is_live
 from controller.sorting import CANONICAL, Sorted
@@ -40,21 +41,6 @@ IDLE_S = 15.0
 """A comment goes out after this long without news, so that both ends notice a dead connection."""
 RETRY_MS = 2000
 MAX_ID = 64
-
-
-class AlarmChange(Protocol):
-    """Of controller.alarm_book: one change of an alarm, `body` as JSON without anybody's name."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def alarm(self) -> int: ...
-    @property
-    def time(self) -> str: ...
-    @property
-    def change(self) -> str: ...
-    @property
-    def body(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -182,17 +168,24 @@ class LiveStream:
             if is_live(stored.event, now):
                 view = views.event(row(stored.event, _utc(stored.event.time), whole=False))
                 self._add(EVENT, stored.event.gate, json.dumps(view, ensure_ascii=False, separators=(",", ":")))
-        for name in {*(gate for gate, _ in committed.onlines), *done.states, *done.healths}:
+        self._tell_alarms(committed.changes)
+        alarmed = {alarm.gate for alarm in committed.alarm_rows}
+        for name in {*(gate for gate, _ in committed.onlines), *done.states, *done.healths, *alarmed}:
             self._tell_gate(name, now)
         self._wake()
 
-    def alarms(self, changes: Iterable[AlarmChange]) -> None:
-        """Changes of alarms, as they are committed."""
-        for each in changes:
-            gate = json.loads(each.body).get("gate", "")
-            head = json.dumps({"id": each.id, "alarm": each.alarm, "time": each.time, "change": each.change})
-            self._add(ALARM, gate, f'{head[:-1]}, "body": {each.body}}}')
+    def alarms(self, update: AlarmUpdate) -> None:
+        """What became of alarms without a batch, after the picture in memory has taken it."""
+        self._tell_alarms(update.changes)
+        for name in {alarm.gate for alarm in update.rows}:
+            self._tell_gate(name, self._live.clock.now())
         self._wake()
+
+    def _tell_alarms(self, changes: Iterable[AlarmChange]) -> None:
+        for each in changes:
+            gate = json.loads(each.body)["gate"]
+            head = json.dumps({"id": each.id, "time": each.time, "change": each.change})
+            self._add(ALARM, gate, f'{head[:-1]}, "alarm": {each.body}}}')
 
     def _tell_gate(self, name: str, now: datetime) -> None:
         gate = self._live.gates.get(name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from controller.live import Gate, Lane, Live
 from controller.orders import OrderRow
-from controller.query_rows import AlarmState, Cell, ChangeRow, EventRow, Muster, ZoneCount
+from controller.query_rows import Cell, ChangeRow, EventRow, Muster, ZoneCount
 from protocol.clock import rfc3339
 
 MAX_DEPTH = 6
@@ -65,7 +65,7 @@ def gate(found: Gate, lanes: Iterable[Lane], now: datetime) -> dict[str, Any]:
         "online": found.online,
         "boot": found.boot,
         "last_seen": None if found.last_seen is None else rfc3339(found.last_seen),
-        "record_alarms": found.alarms,
+        "alarms": len(found.open),
         "health": None
         if health is None
         else {
@@ -95,27 +95,9 @@ def cell(row: Cell) -> dict[str, Any]:
     return cleaned
 
 
-def alarm(row: AlarmState) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "gate": row.gate,
-        "lane": row.lane,
-        "kind": row.kind,
-        "detail": row.detail,
-        "severity": row.severity,
-        "state": row.state,
-        "count": row.count,
-        "raised": row.raised,
-        "last": row.last,
-        "acknowledged": row.acknowledged,
-        "role": row.role,
-        "escalated": row.escalated,
-        "cleared": row.cleared,
-    }
-
-
 def change(row: ChangeRow) -> dict[str, Any]:
-    return {"id": row.id, "alarm": row.alarm, "time": row.time, "change": row.change, "body": dict(row.body)}
+    """As the live stream tells it (controller.stream)."""
+    return {"id": row.id, "time": row.time, "change": row.change, "alarm": dict(row.body)}
 
 
 def order(row: OrderRow) -> dict[str, Any]:

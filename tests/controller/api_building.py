@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ from controller.stream import LiveStream
 from controller.stream_api import StreamApi
 from policy.situation import ClockQuality
 from protocol import topics
+from protocol.command import Operator
 from protocol.events import Kind
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
@@ -86,7 +86,7 @@ class Building:
         self.stream.apply(done, committed)
 
     def furnish(self) -> None:
-        """Two gates: one works, one is offline; passages, refusals, an alarm, an order."""
+        """Two gates: one works, one is offline; passages, refusals, three alarms of which one is acknowledged, an order."""
         one, two = Journal("gate-1"), Journal("gate-2")
         for _ in range(K + 1):
             one.write(1, kind=Kind.ACCESS_GRANTED, lat_ms={"ours": 4.0, "total": 900.0})
@@ -104,35 +104,12 @@ class Building:
             health=Health("b1", "0.1", 5, ClockQuality.SYNCED, 3, 4, "v9", ("camera.hall",)).encode(),
         )
         self.feed("gate-2", two.records, online=Online(False, "b1").encode())
-        self._insert(
-            "orders", {"id": "c-1", "time": time(1), "gate": "gate-1", "lane": "l1", "verb": "release", "args": "{}"}
-        )
-        body = json.dumps({"gate": "gate-1", "lane": "l1", "kind": "alarm.forced", "state": "raised"})
-        for number in (1, 2, 3):
-            alarm: dict[str, Any] = {
-                "id": number,
-                "gate": "gate-1",
-                "lane": "l1",
-                "kind": "alarm.forced",
-                "detail": str(number),
-                "severity": "high",
-            }
-            alarm |= {"epoch": "e1", "seq": 1, "count": 1, "raised": time(number), "last": time(number)}
-            alarm |= {"occurred": time(number), "level": 0, "closed": time(9) if number == 2 else None}
-            self._insert("alarm_states", alarm | {"acknowledged": time(9) if number == 2 else None})
-            self._insert(
-                "alarm_changes",
-                {"id": number, "alarm": number, "time": time(number), "change": "raised", "body": body},
-                named=False,
-            )
-
-    def _insert(self, table: str, row: dict[str, Any], named: bool = True) -> None:
-        """`named`: with somebody who gave an order, or saw to an alarm."""
-        columns = {name for (name,) in self.store._db.execute("SELECT name FROM pragma_table_info(?)", [table])}
-        whole = row | ({"operator": "Hong Gildong", "role": "guard"} if named else {})
-        whole = {name: value for name, value in whole.items() if name in columns}
-        marks = ",".join("?" * len(whole))
-        self.store._db.execute(f"INSERT INTO {table} ({','.join(whole)}) VALUES ({marks})", list(whole.values()))  # noqa: S608
+        for kind in (Kind.ALARM_FORCED, Kind.ALARM_TAMPER):
+            self.feed("gate-1", one.write(1, kind=kind))
+        kim = Operator("Hong Gildong", "guard")
+        self.store.alarm_book.acknowledge(2, kim, self.clock.now())
+        self.store.orders.begin("c-1", "gate-1", "l1", "release", {}, kim, None, self.clock.now())
+        self.store.orders.end("c-1", "done", {}, self.clock.now())
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         return await self.client.get(f"/api/v1{path}", headers=headers)
@@ -154,7 +131,3 @@ class Building:
         self.queries.close()
         self.keeper.shutdown()
         self.store.close()
-
-
-def time(minute: int) -> str:
-    return f"2026-11-24T09:{minute:02d}:00.000Z"

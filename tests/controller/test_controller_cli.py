@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gwanmun import controller_cli
-from gwanmun.controller_cli import EXIT_USAGE, VERBS, Api, command
+from gwanmun.controller_cli import EXIT_USAGE, VERBS, command
+from gwanmun.controller_client import Api
 from protocol.command import EMERGENCY, CommandVerb
 
 GOOD = """\

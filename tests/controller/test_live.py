@@ -17,6 +17,7 @@ from controller.sorting import sort
 from controller.store import Store
 from policy.situation import ClockQuality
 from protocol import topics
+from protocol.command import Operator
 from protocol.events import TIMED, Kind
 from protocol.health import EXPIRY_S, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
@@ -226,3 +227,33 @@ async def test_watchers_are_bounded_and_end_when_the_picture_closes(live: Live) 
     second = watchers[1]
     assert second is not None
     assert await second.next(WITHIN_S) == "closed"
+
+
+def test_open_alarms_show_on_their_gate_until_they_are_closed(
+    live: Live, feed: Callable[..., None], journal: Any, store: Store, clock: FixedClock
+) -> None:
+    feed(evt(journal.write(1, Kind.ALARM_TAMPER)[0]), evt(journal.write(1, Kind.ALARM_LOITER)[0]))
+    assert (live.gates["gate-1"].alarms, sorted(live.alarms)) == (2, [1, 2])
+    feed(evt(journal.write(1, Kind.ALARM_LOITER_CLEARED)[0]), evt(journal.write(1, Kind.ALARM_TAMPER_CLEARED)[0]))
+    assert live.alarms[1].state == "cleared"
+    again = Live(clock, SEOUL)
+    again.load(store.picture(again.today(), 50))
+    assert again.alarms == live.alarms
+    _, update = store.alarm_book.acknowledge(1, Operator("Kim", "guard"), clock.now())
+    for picture in (live, again):
+        picture.apply_alarms(update.rows)
+        assert (picture.alarms, picture.gates["gate-1"].alarms) == ({}, 0)
+
+
+async def test_a_watcher_is_told_whether_an_alarm_changed(live: Live, feed: Callable[..., None], journal: Any) -> None:
+    watcher = live.watch()
+    assert watcher is not None
+    task = asyncio.create_task(live.run())
+    found = []
+    for kind in (Kind.ALARM_TAMPER, Kind.ACCESS_GRANTED):
+        feed(evt(journal.write(1, kind)[0]))
+        change = await watcher.next(WITHIN_S)
+        assert isinstance(change, Change)
+        found.append(change.alarms)
+    assert found == [True, False]
+    task.cancel()

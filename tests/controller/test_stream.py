@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ from hypothesis import strategies as st
 
 from controller import stream as stream_module
 from controller import web
+from controller.alarm_rows import AlarmChange, AlarmUpdate
 from controller.stream import KEPT_S, MAX_WATCHERS, LiveStream, Watcher
 from controller.timelines import row
 from policy.situation import ClockQuality
+from protocol.command import Operator
 from protocol.events import Kind
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
@@ -28,19 +29,10 @@ from tests.controller.conftest import START, Journal
 WITHIN_S = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    id: int
-    alarm: int
-    time: str
-    change: str
-    body: str
-
-
-def alarm(number: int, gate: str = "gate-1") -> Change:
-    return Change(
-        number, number, "2026-11-24T09:00:00.000Z", "raised", json.dumps({"gate": gate, "kind": "alarm.held"})
-    )
+def alarm(number: int, gate: str = "gate-1", **more: Any) -> AlarmUpdate:
+    """One change of one alarm."""
+    body = json.dumps({"alarm": number, "gate": gate, "kind": "alarm.held", **more})
+    return AlarmUpdate((), [AlarmChange(number, number, "2026-11-24T09:00:00.000Z", "raised", body)])
 
 
 def parse(raw: bytes) -> list[tuple[str, str, Any]]:
@@ -95,7 +87,7 @@ def test_a_passage_that_a_gate_tells_of_hours_later_is_not_told_live(building: B
 def test_a_repeated_record_is_told_once(building: Building, journal: Journal) -> None:
     watcher = watch(building.stream)
     for _ in range(3):
-        building.feed("gate-1", journal.records or journal.write(1, kind=Kind.LANE_FAULT))
+        building.feed("gate-1", journal.records or journal.write(1, kind=Kind.DOOR_MODE))
     assert len(parse(watcher.take())) == 1
 
 
@@ -124,20 +116,34 @@ def test_a_gate_is_told_when_it_has_changed_and_not_because_time_goes_on(buildin
 
 def test_changes_of_alarms_come_with_their_number(building: Building) -> None:
     watcher = watch(building.stream)
-    building.stream.alarms([alarm(7)])
+    building.stream.alarms(alarm(7))
     [(kind, _, data)] = parse(watcher.take())
-    assert (kind, data["id"], data["change"], data["body"]["kind"]) == ("alarm", 7, "raised", "alarm.held")
+    assert (kind, data["id"], data["change"], data["alarm"]["kind"]) == ("alarm", 7, "raised", "alarm.held")
 
 
 def test_a_watcher_gets_only_the_types_and_gates_it_asked_for(building: Building, new_journal: type[Journal]) -> None:
     stream = building.stream
     whole, alarms, two = watch(stream), watch(stream, ["alarm"]), watch(stream, None, ["gate-2"])
     for gate in ("gate-1", "gate-2"):
-        building.feed(gate, new_journal(gate).write(1, kind=Kind.LANE_FAULT))
-        stream.alarms([alarm(1, gate)])
+        building.feed(gate, new_journal(gate).write(1, kind=Kind.DOOR_MODE))
+        stream.alarms(alarm(1, gate))
     assert len(parse(whole.take())) == 4
     assert [kind for kind, _, _ in parse(alarms.take())] == ["alarm", "alarm"]
     assert [kind for kind, _, _ in parse(two.take())] == ["event", "alarm"]
+
+
+def test_an_alarm_and_its_gate_are_told_with_the_event_that_raises_it(building: Building, journal: Journal) -> None:
+    watcher = watch(building.stream)
+    building.feed("gate-1", journal.write(1, kind=Kind.ALARM_FORCED))
+    (_, _, event), (_, _, change), (_, _, gate) = parse(watcher.take())
+    assert (event["kind"], gate["alarms"]) == ("alarm.forced", 1)
+    assert (change["change"], change["alarm"]["kind"], change["alarm"]["state"]) == ("raised", "alarm.forced", "raised")
+    update = building.store.alarm_book.acknowledge(1, Operator("Hong Gildong", "guard"), building.clock.now())[1]
+    building.live.apply_alarms(update.rows)
+    building.stream.alarms(update)
+    raw = watcher.take()
+    assert [data["change"] for kind, _, data in parse(raw) if kind == "alarm"] == ["acknowledged"]
+    assert "Gildong" not in raw.decode()
 
 
 def test_a_message_is_rendered_once_for_all(
@@ -151,13 +157,14 @@ def test_a_message_is_rendered_once_for_all(
 
     monkeypatch.setattr("controller.stream.row", counted)
     watchers = [watch(building.stream) for _ in range(20)]
-    building.feed("gate-1", journal.write(3, kind=Kind.LANE_FAULT))
+    building.feed("gate-1", journal.write(3, kind=Kind.DOOR_MODE))
     assert len({each.take() for each in watchers}) == 1
     assert len(rendered) == 3
 
 
 def told(stream: LiveStream, how_many: int, first: int = 1) -> None:
-    stream.alarms([alarm(number) for number in range(first, first + how_many)])
+    for number in range(first, first + how_many):
+        stream.alarms(alarm(number))
 
 
 def numbers(raw: bytes) -> list[int]:
@@ -304,7 +311,7 @@ async def test_a_committed_event_reaches_a_connection_and_an_ended_one_gives_its
     status, reader, writer = await site.open()
     assert status == 200
     await until(lambda: site.building.stream.watching == 1)
-    site.building.feed("gate-1", journal.write(1, kind=Kind.LANE_FAULT))
+    site.building.feed("gate-1", journal.write(1, kind=Kind.DOOR_MODE))
     async with asyncio.timeout(WITHIN_S):
         await reader.readuntil(b"event: event\nid: run1-1\ndata: ")
     writer.close()
@@ -325,14 +332,15 @@ async def test_one_that_does_not_read_holds_up_nobody_and_is_told_of_the_hole(si
     await until(lambda: site.building.stream.watching == 1)
     stream = site.building.stream
     for number in range(60):  # 20 MB: more than the ring, and than any buffer of a connection holds
-        stream.alarms([Change(number, 1, "", "raised", json.dumps({"gate": "g", "text": "x" * 5000}))] * 70)
+        for _ in range(70):
+            stream.alarms(alarm(number, text="x" * 5000))
         await asyncio.sleep(0)
     assert stream.ring.size <= stream_module.KEPT_BYTES
     _, reader, writer = await site.open("?type=event")
     await until(lambda: stream.watching == 2)
-    site.building.feed("gate-1", journal.write(1, kind=Kind.LANE_FAULT))
+    site.building.feed("gate-1", journal.write(1, kind=Kind.DOOR_MODE))
     async with asyncio.timeout(WITHIN_S):
-        await reader.readuntil(b"lane.fault")
+        await reader.readuntil(b"door.mode")
         await drain(slow)
     for each in (writer, stuck):
         each.close()

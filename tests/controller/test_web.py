@@ -13,14 +13,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from controller import web
+from controller.alarm_kinds import Severity
+from controller.alarm_rows import ACKNOWLEDGED, CLEARED, RAISED
 from controller.live import Live
-from controller.pages import Condition, Pages
+from controller.pages import SHOWN_ALARMS, Condition, Pages
 from controller.sorting import sort
 from controller.store import Store
-from controller.wording import CLOCKS, KINDS, LANGUAGES, STATES, TEXTS
+from controller.wording import ALARM_STATES, CLOCKS, KINDS, LANGUAGES, SEVERITIES, STATES, TEXTS
 from policy.reasons import WORDING, Reason
 from policy.situation import ClockQuality
 from protocol import topics
+from protocol.command import Operator
 from protocol.events import Kind
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
@@ -246,6 +249,44 @@ async def test_too_many_viewers_are_told_to_come_later(site: Site) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("ko", ("위급 · 훼손 감지", "진행 중, 미확인", "함체와 배선")),
+        ("en", ("Critical · Tamper", "Going on", "the housing")),
+    ],
+)
+async def test_an_alarm_reaches_the_page_live_with_what_to_do_and_goes_when_it_is_closed(
+    site: Site, journal: Any, language: str, words: tuple[str, ...]
+) -> None:
+    reader, writer = await site.open(f"/live?lang={language}")
+    assert 'id="alarms"' in (await read_event(reader, "all"))["main"]
+    site.feed((topics.event("hq", "gate-1"), journal.write(1, Kind.ALARM_TAMPER)[0]))
+    part = await read_event(reader, "part")
+    for word in words:
+        assert word in part["alarms"]
+    assert words[0].split(" · ")[1] in part["gates"]["gate:gate-1"]
+    assert words[0].split(" · ")[0] in part["open"]
+    site.feed((topics.event("hq", "gate-1"), journal.write(1)[0]))
+    assert (await read_event(reader, "part"))["alarms"] is None
+    site.feed((topics.event("hq", "gate-1"), journal.write(1, Kind.ALARM_TAMPER_CLEARED)[0]))
+    await read_event(reader, "part")
+    site.live.apply_alarms(site.store.alarm_book.acknowledge(1, Operator("Kim", "guard"), OnThatDay().now())[1].rows)
+    part = await read_event(reader, "part")
+    assert part["alarms"].strip() == part["open"].strip() == ""
+    writer.close()
+
+
+async def test_the_page_shows_the_worst_alarms_and_says_how_many_more_there_are(site: Site, journal: Any) -> None:
+    records = [journal.write(1, Kind.ALARM_LOITER, lane=f"l{n}")[0] for n in range(SHOWN_ALARMS + 2)]
+    records += journal.write(1, Kind.ALARM_FORCED)
+    site.feed(*((topics.event("hq", "gate-1"), record) for record in records))
+    body = (await site.get("/")).body
+    assert body.count('id="alarm:') == SHOWN_ALARMS
+    assert "그 밖에 3건" in body
+    assert body.index("강제 진입") < body.index("통로 앞 머무름")
+
+
 async def test_healthz_says_what_is_missing(site: Site) -> None:
     assert (await site.get("/healthz")).status == 200
     site.condition = Condition(False, True)
@@ -258,7 +299,9 @@ def test_every_event_and_state_has_words_and_a_sign() -> None:
     assert list(KINDS) == list(Kind)
     assert list(STATES) == list(LaneState)
     assert list(CLOCKS) == list(ClockQuality)
-    for label in (*KINDS.values(), *STATES.values(), *CLOCKS.values()):
+    assert list(SEVERITIES) == list(Severity)
+    assert list(ALARM_STATES) == [RAISED, ACKNOWLEDGED, CLEARED]
+    for label in (*KINDS.values(), *STATES.values(), *CLOCKS.values(), *SEVERITIES.values(), *ALARM_STATES.values()):
         assert label.sign and label.ko and label.en, label  # noqa: PT018  # one claim: the row is complete
 
 
