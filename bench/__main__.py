@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench import ble, camera, card, gate, ingest, journal, lane, nfc, policy, queries, verification
+from bench import ble, camera, card, gate, ingest, journal, lane, nfc, policy, queries, stream, verification
 from bench.row import table, write
 
 SUITES = {
@@ -20,6 +20,7 @@ SUITES = {
     "journal": journal.rows,
     "ingest": ingest.rows,
     "packed": ingest.packed_rows,
+    "stream": stream.rows,
 }
 
 

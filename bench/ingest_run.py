@@ -66,11 +66,13 @@ class Machines:
         names = [f"gate-{number:03d}" for number in range(1, gates + 1)]
         self.gates = [(name, self.pki.client(name)) for name in names]
 
-    def plan(self, gates: int, records: int, packed: int = 1, ahead: int | None = None) -> Plan:
+    def plan(
+        self, gates: int, records: int, packed: int = 1, ahead: int | None = None, rate: float | None = None
+    ) -> Plan:
         """`records` in all, evenly from the first `gates`."""
         chosen = tuple((name, str(each.certificate), str(each.key)) for name, each in self.gates[:gates])
         window = max(1, min(IN_FLIGHT_EACH, IN_FLIGHT // gates))
-        return Plan(SITE, str(self.pki.ca), chosen, records // gates, packed, window, ahead)
+        return Plan(SITE, str(self.pki.ca), chosen, records // gates, packed, window, ahead, rate)
 
 
 @contextmanager

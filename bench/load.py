@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from bench import mqtt_packets as mqtt
@@ -30,6 +31,7 @@ CONNECT_S, STALL_S = 10.0, 60.0
 """Longest wait for an answer while connecting, and without any acknowledgement while sending."""
 READ_BYTES = 65536
 BOOT = (("boot", records.BOOT),)
+BEGIN = records.BEGIN.isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,10 @@ class Plan:
     """Messages of one gate without PUBACK."""
     ahead: int | None = None
     """Records of one gate beyond the controller's own acknowledgement, as an outbox keeps them; None: that one is not awaited."""
+    rate: float | None = None
+    """Messages a second of all gates in turn, message n due n / rate seconds after `begin`; None: as fast as windows allow."""
+    since: str = BEGIN
+    """Time of the first records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,8 @@ class Stream:
         """Sequence number of the last record in each."""
         parts: list[bytes] = []
         at = seq = 0
-        for number, batch in enumerate(batches(records.chain(plan.site, gate, plan.records), plan.packed)):
+        chain = records.chain(plan.site, gate, plan.records, datetime.fromisoformat(plan.since))
+        for number, batch in enumerate(batches(chain, plan.packed)):
             payload = batch[0] if plan.packed == 1 else b"[\n" + b",\n".join(batch) + b"\n]"
             user = (("seq", str(seq + 1)), *BOOT) if plan.packed == 1 else BOOT
             kind = CONTENT_TYPE if plan.packed == 1 else BATCH_TYPE
@@ -115,10 +122,17 @@ class Publisher:
         """Bytes written; messages that may be written; messages with PUBACK."""
         self._held = 0
         """Messages that the controller has acknowledged."""
+        self.released = len(stream.ends) if plan.rate is None else 0
+        """Messages that are due."""
         mqtt.check_connack(self._ask(mqtt.connect(name, KEEPALIVE_S)))
         if plan.ahead is not None:
             mqtt.check_suback(self._ask(mqtt.subscribe(1, topics.ack(plan.site, name))))
         self.sock.setblocking(False)
+
+    @property
+    def messages(self) -> int:
+        """In all."""
+        return len(self._stream.ends)
 
     @property
     def done(self) -> bool:
@@ -131,7 +145,7 @@ class Publisher:
 
     def _limit(self) -> int:
         """The byte up to which may be written now."""
-        allowed = min(self.acked + self._plan.window, len(self._stream.ends))
+        allowed = min(self.acked + self._plan.window, self.released)
         if self._plan.ahead is not None:
             held = self._stream.last[self._held - 1] if self._held else 0
             while self._sent < allowed and self._stream.last[self._sent] <= held + self._plan.ahead:
@@ -183,21 +197,34 @@ class Publisher:
             self._read += some
 
 
-def send(publishers: Sequence[Publisher]) -> Sent:
-    """Everything of everybody, each with its own window. Raises OSError, PacketError."""
+def send(publishers: Sequence[Publisher], rate: float | None = None) -> Sent:
+    """Everything of everybody, each with its own window, and at `rate` where there is one. Raises OSError, PacketError."""
     with selectors.DefaultSelector() as selector:
         for each in publishers:
             selector.register(each.sock, selectors.EVENT_READ, each)
         begin, open_ = time.monotonic(), len(publishers)
+        total = released = sum(each.messages for each in publishers)
+        if rate is not None:
+            released = 0
         for each in publishers:
             each.write()
             _watch(selector, each)
         while open_:
-            ready = selector.select(STALL_S)
-            if not ready:
+            longest = STALL_S
+            if rate is not None and released < total:
+                due = min(total, int((time.monotonic() - begin) * rate) + 1)
+                for number in range(released, due):
+                    publisher = publishers[number % len(publishers)]
+                    publisher.released += 1
+                    publisher.write()
+                    _watch(selector, publisher)
+                released = due
+                longest = max(0.0, begin + due / rate - time.monotonic())
+            ready = selector.select(longest)
+            if not ready and longest == STALL_S:
                 raise mqtt.PacketError("nothing was acknowledged for a long time")
             for key, _ in ready:
-                publisher: Publisher = key.data
+                publisher = key.data
                 publisher.read()
                 publisher.write()
                 if publisher.done:
@@ -220,7 +247,7 @@ def main(path: Path) -> None:
     publishers: list[Publisher] = []
     for line in map(str.strip, sys.stdin):
         if line == "go":
-            print(json.dumps(asdict(send(publishers))), flush=True)
+            print(json.dumps(asdict(send(publishers, plan.rate))), flush=True)
             continue
         for each in publishers:
             each.sock.close()

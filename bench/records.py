@@ -51,8 +51,8 @@ def data(kind: Kind, passage: int) -> dict[str, Any]:
     }
 
 
-def chain(site: str, gate: str, count: int) -> list[bytes]:
-    """The first `count` records of a storage epoch, each naming the hash of the one before."""
+def chain(site: str, gate: str, count: int, begin: datetime = BEGIN) -> list[bytes]:
+    """The first `count` records of a storage epoch that begins then, each naming the hash of the one before."""
     found: list[bytes] = []
     previous = events.GENESIS
     for number in range(count):
@@ -69,7 +69,7 @@ def chain(site: str, gate: str, count: int) -> list[bytes]:
             epoch=EPOCH,
             seq=number + 1,
             kind=KINDS[step],
-            time=BEGIN + passage * BETWEEN + step * STEP,
+            time=begin + passage * BETWEEN + step * STEP,
             prevhash=previous,
             data=always | data(KINDS[step], passage),
         )

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from controller.alarm_rows import AlarmChange, AlarmRow
 from protocol.ack import Ack
 from protocol.events import Event
+from protocol.health import Health
 from protocol.statement import Purpose, Statement
 from protocol.status import Online
 
@@ -16,7 +18,7 @@ Key = tuple[str, str]
 
 
 class What(StrEnum):
-    """Kinds of alarms; docs/ingest.md says what each means."""
+    """Kinds of findings about records; docs/ingest.md says what each means."""
 
     CHAIN = "chain"
     CONFLICT = "conflict"
@@ -32,7 +34,9 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something that somebody has to look at. Raised once for the same five values before `time`."""
+    """A finding about records that somebody has to look at, told once for the same five values before `time`.
+
+    What comes of it is a row of `alarm_states` (controller.alarm_book)."""
 
     gate: str
     """Empty where the topic names none."""
@@ -92,6 +96,8 @@ class Batch:
     """Births and wills in the order of their arrival."""
     heads: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     """By gate, what its state says: the epoch it writes in and the last record it had written."""
+    healths: Mapping[str, Health] = field(default_factory=dict)
+    """By gate, the last of this batch."""
 
 
 @dataclass(slots=True)
@@ -123,7 +129,7 @@ class Committed:
     earlier_acks: Sequence[tuple[str, Ack]]
     """The same for records of an earlier epoch, sent after all."""
     alarms: Sequence[Alarm]
-    """Those that were not there before."""
+    """Findings that were not there before."""
     set_aside: int
     onlines: Sequence[tuple[str, Online]] = ()
     """Births and wills that count: none of an earlier boot."""
@@ -131,6 +137,10 @@ class Committed:
     """What was added, by the site's own day and the event's name; day "" holds the messages set aside."""
     standings: Mapping[Key, Standing] = field(default_factory=dict)
     """Of every chain that got a record or was named by a state."""
+    changes: Sequence[AlarmChange] = ()
+    """Of alarms."""
+    alarm_rows: Sequence[AlarmRow] = ()
+    """Alarms that are new or differ, as they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +153,7 @@ class GateRow:
     online: bool | None
     last_seen: str
     alarms: int
+    """Open ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +161,10 @@ class Picture:
     """What the live page starts from."""
 
     gates: Sequence[GateRow]
-    decisions: Sequence[Stored]
     last: Sequence[Stored]
+    """Without those whose exact time is for the security officer alone (protocol.events.TIMED)."""
     counts: Mapping[str, int]
     """Of today, by event name."""
     set_aside: int
+    alarms: Sequence[AlarmRow] = ()
+    """Those that are not closed."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.batch import Alarm, Key, Record, Standing, What
-from protocol import events
+from protocol import events, fields
 from protocol.ack import Ack
 from protocol.events import Kind
 from protocol.statement import Purpose
@@ -113,6 +113,21 @@ class Chains:
     def succeeded(self, gate: str, epoch: str) -> bool:
         """Another epoch of the gate names this one as the one before."""
         return any(chain.earlier == epoch for chain in self._others(gate, epoch))
+
+    def order(self, gate: str, current: str | None) -> list[str]:
+        """Epochs of a gate, the oldest first, as far as each names the one before. `current`, where it writes now, tells which
+        comes last among those that nobody ties together."""
+        earlier = {
+            epoch: self._working.get((gate, epoch)) or self._kept[gate, epoch] for epoch in self._epochs.get(gate, ())
+        }
+        lines = {}
+        for epoch in earlier:
+            line = [epoch]
+            while (before := earlier[line[-1]].earlier) in earlier and before not in line:
+                line.append(before)
+            lines[epoch] = line
+        root = lines[current][-1] if current in lines else ""
+        return sorted(lines, key=lambda epoch: (lines[epoch][-1] == root, lines[epoch][-1], len(lines[epoch]), epoch))
 
     def _others(self, gate: str, epoch: str) -> list[Chain]:
         keys = [(gate, other) for other in self._epochs.get(gate, ()) if other != epoch]
@@ -258,15 +273,11 @@ class Chains:
         """A gate that begins a new epoch names the one before, or somebody has to look at its disk."""
         event = record.event
         others = {other.epoch for other in self._others(chain.gate, chain.epoch)}
-        if not others:
-            return []
         named = event.data.get("epoch") if event.kind is Kind.LOG_GAP else None
-        if isinstance(named, str) and named in others:
-            chain.earlier = named
-            return []
-        if self.succeeded(chain.gate, chain.epoch):
-            return []
-        return [self._alarm(chain, 1, What.NEW_EPOCH, moment)]
+        fits = not others or self.succeeded(chain.gate, chain.epoch)
+        if isinstance(named, str) and fields.WORD.fullmatch(named) and named != chain.epoch:
+            chain.earlier = named  # whose records may come later
+        return [] if fits or chain.earlier in others else [self._alarm(chain, 1, What.NEW_EPOCH, moment)]
 
     @staticmethod
     def _alarm(chain: Chain, seq: int, what: What, moment: str) -> Alarm:

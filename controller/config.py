@@ -13,6 +13,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from controller import webhook_settings
+from controller.alarm_book import Limits
+from controller.alarm_kinds import Severity
 from controller.retention import Retention
 from controller.webhook_settings import Webhook
 from protocol import toml, topics
@@ -20,6 +22,7 @@ from protocol.mqtt import MqttSettings
 from protocol.toml import ConfigError, Expected, Table
 
 __all__ = [
+    "Alarms",
     "ConfigError",
     "ControllerConfig",
     "Expected",
@@ -73,6 +76,26 @@ class Reports:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarms:
+    offline_s: float
+    """Silence of a gate."""
+    outbox_s: int
+    """Age of the oldest record that waits at a gate."""
+    disk_free_mb: int
+    """Free space below which a disk is an alarm, a gate's and the controller's own."""
+    escalate_s: Mapping[Severity, float]
+    """How long an alarm may wait for somebody; 0: for ever."""
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.outbox_s, self.disk_free_mb)
+
+
+ESCALATE_S = {Severity.CRITICAL: 120, Severity.MAJOR: 600, Severity.MINOR: 3600, Severity.WARNING: 0}
+OFFLINE_S = 120
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Which site this is, and where its files are: all that a command beside the running controller wants to know."""
 
@@ -103,6 +126,11 @@ class Place:
         """The token of who may order something through the API, made at start."""
         return self.state_dir / "api-token"
 
+    @property
+    def officer_token(self) -> Path:
+        """The token of who may read exact times of passages through the API, made at start (controller.officer)."""
+        return self.state_dir / "officer-token"
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerConfig:
@@ -113,6 +141,7 @@ class ControllerConfig:
     web: Web
     ingest: Ingest
     reports: Reports
+    alarms: Alarms
     records_key: Path
     """Private key (PEM) that signs acknowledgements and replay requests."""
     commands_key: Path | None = None
@@ -154,6 +183,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
     limits.done()
     retention = _retention(root.optional_table("retention"))
     reports = _reports(root)
+    alarms = _alarms(root.optional_table("alarms"))
     webhooks = webhook_settings.read(root)
     root.done()
     return ControllerConfig(
@@ -164,6 +194,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfi
         web,
         ingest,
         reports,
+        alarms,
         records_key,
         commands_key,
         emergency_key,
@@ -265,6 +296,21 @@ def _reports(root: Table) -> Reports:
         )
     table.done()
     return Reports(k, rules, time(int(match[1]), int(match[2])))
+
+
+def _alarms(table: Table) -> Alarms:
+    defaults = Limits()
+    escalate = table.optional_table("escalate_s")
+    alarms = Alarms(
+        # A gate says something every 30 s: one that was missed is no alarm.
+        offline_s=table.whole("offline_s", 60, 86400, OFFLINE_S),
+        outbox_s=table.whole("outbox_s", 60, 7 * 86400, defaults.outbox_s),
+        disk_free_mb=table.whole("disk_free_mb", 10, 1_000_000, defaults.disk_free_mb),
+        escalate_s={each: escalate.whole(each.value, 0, 7 * 86400, of) for each, of in ESCALATE_S.items()},
+    )
+    escalate.done()
+    table.done()
+    return alarms
 
 
 def _web(table: Table) -> Web:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from controller.batch import Alarm, Committed, Picture, Stored
+from controller.alarm_rows import AlarmRow
+from controller.batch import Committed, Picture, Stored
 from controller.sorting import Sorted
+from controller.timelines import SHOWN
 from protocol import fields
 from protocol.clock import Clock
 from protocol.events import DECISIONS, Event, Kind
@@ -30,6 +32,8 @@ WATCHER_QUEUE = 8
 MIN_INTERVAL_S = 0.1
 REFRESH_S = 30.0
 """Gates are shown anew after this long without news: a health grows old by itself."""
+LIVE_S = 900.0
+"""For so long it is shown when somebody walked. What is older, or comes later, is a history (docs/privacy.md)."""
 
 
 @dataclass(slots=True)
@@ -42,8 +46,12 @@ class Gate:
     health_at: datetime | None = None
     epoch: str | None = None
     mark: int = 0
-    alarms: int = 0
-    """Alarms about its records, of any kind (docs/ingest.md)."""
+    open: dict[int, AlarmRow] = field(default_factory=dict)
+    """Its alarms that are not closed."""
+
+    @property
+    def alarms(self) -> int:
+        return len(self.open)
 
     def fresh_health(self, now: datetime) -> Health | None:
         """None once the last one is older than its expiry."""
@@ -72,6 +80,8 @@ class Change:
     gates: frozenset[str]
     lanes: frozenset[tuple[str, str]]
     events: tuple[Stored, ...]
+    alarms: bool = False
+    """Some alarm did."""
     rendered: dict[str, str] = field(default_factory=dict)
 
 
@@ -117,25 +127,29 @@ class Live:
         self.last: deque[Stored] = deque(maxlen=LAST_EVENTS)
         self.counts: dict[str, int] = {}
         self.set_aside = 0
+        self.alarms: dict[int, AlarmRow] = {}
+        """Those that are not closed; controller.alarm_ledger bounds them."""
         self._day = ""
         self._watchers: set[Watcher] = set()
         self._gates_changed: set[str] = set()
         self._lanes_changed: set[tuple[str, str]] = set()
         self._new: deque[Stored] = deque(maxlen=LAST_EVENTS)
+        self._alarms_changed = False
         self._dirty = asyncio.Event()
+        self._forgot = 0.0
+        """Monotonic time at which old passages were last looked for."""
 
     def today(self) -> str:
         return self.clock.now().astimezone(self.time_zone).date().isoformat()
 
     def load(self, picture: Picture) -> None:
-        """What the store knows, at start."""
+        """What the store knows, at start; not when somebody last walked through a lane (docs/privacy.md)."""
         for row in picture.gates:
             gate = self._gate(row.gate)
             gate.last_seen = datetime.fromisoformat(row.last_seen)
             gate.online, gate.boot = row.online, row.boot
-            gate.epoch, gate.mark, gate.alarms = row.epoch, row.mark, row.alarms
-        for stored in picture.decisions:
-            self._on_event(stored.event)
+            gate.epoch, gate.mark = row.epoch, row.mark
+        self._on_alarms(picture.alarms)
         self.last.extend(picture.last)
         self._day, self.counts, self.set_aside = self.today(), dict(picture.counts), picture.set_aside
 
@@ -153,9 +167,10 @@ class Live:
         for name, health in done.healths.items():
             gate = self._gate(name)
             gate.health, gate.health_at = health, now
-        for stored in committed.stored:
+        shown = [stored for stored in committed.stored if is_live(stored.event, now)]
+        for stored in shown:
             self._on_event(stored.event)
-        newest = committed.stored[-LAST_EVENTS:]
+        newest = shown[-LAST_EVENTS:]
         self.last.extend(newest)
         self._new.extend(newest)
         for (day, kind), n in committed.counts.items():
@@ -164,9 +179,12 @@ class Live:
         for name, ack in committed.acks.items():
             gate = self._gate(name)
             gate.epoch, gate.mark = ack.epoch, ack.seq
-        self._on_alarms(committed.alarms)
+        self._on_alarms(committed.alarm_rows)
         self.set_aside += committed.set_aside
         self._dirty.set()
+
+    def lanes_of(self, gate: str) -> list[Lane]:
+        return [self.lanes[key] for key in sorted(key for key in self.lanes if key[0] == gate)]
 
     def _gate(self, name: str) -> Gate:
         gate = self.gates.get(name)
@@ -220,10 +238,33 @@ class Live:
             if lane.decision is not None and lane.decision.data.get("attempt") == event.data.get("attempt"):
                 lane.ours_ms = ours_ms(event) or lane.ours_ms
 
-    def _on_alarms(self, alarms: Iterable[Alarm]) -> None:
-        for alarm in alarms:
-            if alarm.gate:
-                self._gate(alarm.gate).alarms += 1
+    def apply_alarms(self, rows: Iterable[AlarmRow]) -> None:
+        """What became of alarms without a batch (controller.alarm_desk)."""
+        self._on_alarms(rows)
+        self._dirty.set()
+
+    def _on_alarms(self, rows: Iterable[AlarmRow]) -> None:
+        for row in rows:
+            places = [self.alarms] if not row.gate else [self.alarms, self._gate(row.gate).open]
+            for place in places:
+                if row.closed is None:
+                    place[row.id] = row
+                else:
+                    place.pop(row.id, None)
+            self._alarms_changed = True
+
+    def forget(self) -> None:
+        """What tells when somebody walked, once it is no live view any more."""
+        now = self.clock.now()
+        kept = [stored for stored in self.last if is_live(stored.event, now)]
+        if len(kept) < len(self.last):
+            self.last.clear()
+            self.last.extend(kept)
+        for key, lane in self.lanes.items():
+            if lane.decision is not None and not is_live(lane.decision, now):
+                lane.decision = lane.ours_ms = None
+                self._lanes_changed.add(key)
+                self._dirty.set()
 
     # Watching
 
@@ -260,14 +301,31 @@ class Live:
                     await self._dirty.wait()
             except TimeoutError:
                 self.touch()
+            if self.clock.monotonic() - self._forgot >= REFRESH_S:
+                self._forgot = self.clock.monotonic()
+                self.forget()
             self._dirty.clear()
-            change = Change(frozenset(self._gates_changed), frozenset(self._lanes_changed), tuple(self._new))
+            change = Change(
+                frozenset(self._gates_changed), frozenset(self._lanes_changed), tuple(self._new), self._alarms_changed
+            )
             self._gates_changed.clear()
             self._lanes_changed.clear()
             self._new.clear()
+            self._alarms_changed = False
             for watcher in self._watchers:
                 watcher.offer(change)
             await asyncio.sleep(MIN_INTERVAL_S)
+
+
+def is_live(event: Event, now: datetime) -> bool:
+    """Whether an event may be shown without an officer's reason: of the kinds that tell when somebody walked, and of names that
+    only a newer gate knows, only a new one."""
+    if event.kind in SHOWN:
+        return True
+    try:
+        return (now - datetime.fromisoformat(event.time)).total_seconds() <= LIVE_S
+    except (ValueError, OverflowError, TypeError):
+        return False
 
 
 def ours_ms(event: Event) -> float | None:

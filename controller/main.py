@@ -22,13 +22,19 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from starlette.routing import Route
 
-from controller import integrity, web
+from controller import integrity, occupancy, web
 from controller.acl import AclFile
-from controller.batch import Committed, Stored
+from controller.alarm_desk import AlarmDesk
+from controller.alarm_kinds import INTEGRITY
+from controller.alarm_rows import AlarmUpdate
+from controller.alarms_api import AlarmsApi
+from controller.api import ReadApi
+from controller.batch import Committed
 from controller.beacon import Beacons
 from controller.commands import Commands
-from controller.commands_api import CommandsApi, make_token
+from controller.commands_api import CommandsApi
 from controller.config import ConfigError, ControllerConfig, load
 from controller.emergency import EmergencyState
 from controller.enrolled import Enrolled
@@ -36,15 +42,22 @@ from controller.ingest import Figures, Ingest, StoreThread
 from controller.integrity import DamagedError
 from controller.live import LAST_EVENTS, Live
 from controller.metrics import Metrics
+from controller.officer import OfficerApi
 from controller.pages import Condition, Pages
+from controller.queries import Queries, warm
+from controller.reader import QueryThread
+from controller.requests import make_token
 from controller.schema import SchemaError
 from controller.sorting import LEAVES, Sorted
 from controller.state_lock import HeldError, StateLock
 from controller.store import OtherSiteError, Store
+from controller.stream import LiveStream
+from controller.stream_api import StreamApi
 from controller.upkeep import Upkeep
 from controller.webhook_post import CaError
 from controller.webhook_settings import SecretError
-from controller.webhooks import LoggedTroubles, Webhooks
+from controller.webhooks import Webhooks
+from policy.document import PolicyError
 from protocol import sdnotify, topics
 from protocol.clock import Clock, SystemClock
 from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
@@ -57,6 +70,8 @@ RESULT = "/res"
 GC_ALLOCATIONS = 50_000
 """New containers between two looks for cycles. A batch of parsed records makes tens of thousands, none in a cycle; with Python's
 own 700 the collector takes a sixth of the time."""
+RUN_BYTES = 6
+"""Of the random name of this run in the ids of the live stream."""
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +87,8 @@ class Controller:
         self._random = SystemRandom()
         self._thread = StoreThread()
         self._store: Store | None = None
+        self._query_thread = QueryThread()
+        self._queries: Queries | None = None
         self.enrolled = Enrolled(config.place.gates)
         self.access_list = AclFile(config.place.access_list, config.site, self.enrolled)
         self._lock: StateLock | None = None
@@ -81,10 +98,12 @@ class Controller:
         self._tasks: list[asyncio.Task[None]] = []
         self._states: set[asyncio.Task[Any]] = set()
         self.live = Live(self._clock, config.time_zone)
+        self.stream = LiveStream(self.live, os.urandom(RUN_BYTES).hex())
         self.link = MqttLink(
             config.mqtt, clock=self._clock, random=self._random, on_message=self._receive, on_state=self._on_state
         )
         self.ingest: Ingest | None = None
+        self.desk: AlarmDesk | None = None
         self.commands: Commands | None = None
         self.emergency: EmergencyState | None = None
         self.webhooks: Webhooks | None = None
@@ -112,7 +131,14 @@ class Controller:
         try:
             self._lock = StateLock(config.place.lock)
             whole = await self._thread.call(partial(integrity.check, config.database))
-            opened = partial(Store, config.database, config.time_zone, site=config.site, retention=config.retention)
+            opened = partial(
+                Store,
+                config.database,
+                config.time_zone,
+                config.alarms.limits,
+                site=config.site,
+                retention=config.retention,
+            )
             store = self._store = await self._thread.call(opened)
         except HeldError as error:
             raise StartError(
@@ -127,7 +153,20 @@ class Controller:
         except (sqlite3.Error, OSError, SchemaError) as error:
             raise StartError(f"저장소를 열 수 없습니다: {config.database}\n{config.database}: {error}") from error
         await self.access_list.keep()
-        self.live.load(await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS)))
+        picture = await self._thread.call(partial(store.picture, self.live.today(), LAST_EVENTS))
+        self.live.load(picture)
+        desk = self.desk = AlarmDesk(
+            store.alarm_book,
+            self._thread,
+            settings=config.alarms,
+            clock=self._clock,
+            directory=config.database.parent,
+            connected=lambda: self.link.connected,
+            store_ok=lambda: self.ingest is None or self.ingest.store_ok,
+            enrolled=lambda gate: self.enrolled.public_key(gate) is not None,
+            on_update=self._on_alarms,
+        )
+        desk.load(picture.gates)
         self.ingest = Ingest(
             store=store,
             thread=self._thread,
@@ -144,24 +183,19 @@ class Controller:
         )
         for leaf in LEAVES:
             await self.link.subscribe(f"{topics.ROOT}/{config.site}/+/{leaf}", qos=0 if leaf == "health" else 1)
-        api = await self._orders(store)
-        webhooks = self.webhooks = self._webhooks(store)
+        routes = await self._orders(store, desk)
+        webhooks = self.webhooks = self._webhooks(store, desk)
         self.ingest.start()
         try:
             self.link.start()
         except TlsFilesError as error:
             raise StartError(f"MQTT 인증서나 키를 쓸 수 없습니다.\nMQTT certificate or key: {error}") from error
         pages = Pages(self.live, config.site, self.condition)
-
-        async def events_after(after: int, limit: int) -> list[Stored]:
-            return await self._thread.call(partial(store.events, after, limit))
-
         site = web.Web(
             live=self.live,
             pages=pages,
             condition=self.condition,
-            events_after=events_after,
-            more=[*api.routes(), *self.metrics.routes()],
+            more=[*routes, *await self._reading(store), *self.metrics.routes()],
         )
         self._server = web.server(site.app)
         host, port = sock.getsockname()[:2]
@@ -173,26 +207,32 @@ class Controller:
             asyncio.create_task(Beacons(self.link, site=config.site, clock=self._clock).run(), name="beacon"),
             asyncio.create_task(self.access_list.run(), name="access list"),
             asyncio.create_task(
-                Upkeep(store, self._thread, clock=self._clock, random=self._random).run(), name="upkeep of the store"
+                Upkeep(store, self._thread, clock=self._clock, random=self._random, troubles=desk).run(),
+                name="upkeep of the store",
             ),
+            asyncio.create_task(desk.run(), name="alarms"),
             *self.ingest.tasks,
             *await webhooks.start(),
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
         if not whole:
-            self._follow(self._check_store())
+            self._follow(self._check_store(desk))
         _log.info("site %s, page at %s", config.site, self.url)
 
-    async def _check_store(self) -> None:
+    async def _check_store(self, desk: AlarmDesk) -> None:
         """A large database is read through while the controller runs: it may take minutes."""
         found = await integrity.check_beside(self.config.database)
         if found:
             self._damaged = True
             _log.critical("%s", DamagedError(self.config.database, "검사에서 오류가 나왔습니다", "; ".join(found)))
             self.live.touch()
+            await desk.trouble(INTEGRITY, "", holds=True)
 
-    async def _orders(self, store: Store) -> CommandsApi:
-        """Who gives orders to gates, where this controller has a key for them. Raises StartError."""
+    async def _orders(self, store: Store, desk: AlarmDesk) -> list[Route]:
+        """What operators do through the API: orders to gates, where this controller has a key for them, and alarms.
+
+        Raises StartError.
+        """
         config = self.config
         if config.commands_key is not None:
             self.commands = Commands(
@@ -216,15 +256,38 @@ class Controller:
                 random_bytes=os.urandom,
             )
             await self.link.subscribe(topics.emergency(config.site))
-        try:
-            token = await asyncio.to_thread(make_token, config.place.api_token)
-        except OSError as error:
-            raise StartError(
-                f"API 토큰을 만들 수 없습니다: {config.place.api_token}\n{config.place.api_token}: {error.strerror}"
-            ) from error
-        return CommandsApi(self.commands, self.emergency, token)
+        token = await _token(config.place.api_token)
+        alarms = AlarmsApi(desk, self.live.alarms.values, token)
+        return [*CommandsApi(self.commands, self.emergency, token).routes(), *alarms.routes()]
 
-    def _webhooks(self, store: Store) -> Webhooks:
+    async def _reading(self, store: Store) -> list[Route]:
+        """What may be read, by a connection of its own. Raises StartError."""
+        config = self.config
+        reports = config.reports
+        try:
+            zones = await asyncio.to_thread(occupancy.settings, reports.rules, reports.reset)
+        except (OSError, PolicyError) as error:
+            raise StartError(f"규칙을 읽을 수 없습니다: {reports.rules}\n{reports.rules}: {error}") from error
+        make = partial(
+            Queries,
+            config.database,
+            config.time_zone,
+            k=reports.k,
+            clock=self._clock,
+            detail_days=config.retention.detail_days,
+            occupancy=zones,
+        )
+        try:
+            queries = self._queries = await self._query_thread.call(make)
+        except sqlite3.Error as error:
+            raise StartError(f"저장소를 읽을 수 없습니다: {config.database}\n{config.database}: {error}") from error
+        self._follow(warm(self._query_thread, queries))
+        token = await _token(config.place.officer_token)
+        officer = OfficerApi(queries, self._query_thread, store.reads, self._thread, self._clock, token)
+        read = ReadApi(self.live, queries, self._query_thread, self.condition, self.enrolled.gates, k=reports.k)
+        return [*read.routes(), *officer.routes(), *StreamApi(self.stream).routes()]
+
+    def _webhooks(self, store: Store, desk: AlarmDesk) -> Webhooks:
         """Raises StartError."""
         try:
             return Webhooks(
@@ -234,7 +297,7 @@ class Controller:
                 thread=self._thread,
                 clock=self._clock,
                 random=self._random,
-                troubles=LoggedTroubles(),
+                troubles=desk,
             )
         except (SecretError, CaError) as error:
             raise StartError(str(error)) from error
@@ -252,6 +315,7 @@ class Controller:
             return
         self._stopped = True
         self.live.close()
+        self.stream.close()
         if self._server is not None:
             self._server.should_exit = True
         web_tasks = [task for task in self._tasks if task.get_name() == "web"]
@@ -267,6 +331,9 @@ class Controller:
             await self.webhooks.close()
         if self._sock is not None:
             self._sock.close()
+        if self._queries is not None:
+            await self._query_thread.call(self._queries.close)
+        self._query_thread.shutdown()
         if self._store is not None:
             await self._thread.call(self._store.close)
         self._thread.shutdown()
@@ -276,12 +343,6 @@ class Controller:
     def condition(self) -> Condition:
         store_ok = self.ingest is not None and self.ingest.store_ok and not self._damaged
         return Condition(self.link.connected, store_ok)
-
-    def _on_batch(self, done: Sorted, committed: Committed) -> None:
-        self.live.apply(done, committed)
-        self.metrics.on_batch(done, committed)
-        if self.webhooks is not None and committed.alarms:
-            self.webhooks.wake()
 
     def _receive(self, message: Message) -> None:
         if self.commands is not None and message.topic.endswith(RESULT):
@@ -295,6 +356,21 @@ class Controller:
             return
         if self.ingest is not None:
             self.ingest.receive(message)
+
+    def _on_batch(self, done: Sorted, committed: Committed) -> None:
+        if self.desk is not None:
+            self.desk.note(done, committed)
+        self.live.apply(done, committed)
+        self.stream.apply(done, committed)
+        self.metrics.on_batch(done, committed)
+        if self.webhooks is not None and committed.changes:
+            self.webhooks.wake()
+
+    def _on_alarms(self, update: AlarmUpdate) -> None:
+        self.live.apply_alarms(update.rows)
+        self.stream.alarms(update)
+        if self.webhooks is not None:
+            self.webhooks.wake()
 
     def _on_state(self, state: LinkState) -> None:
         self.live.touch()
@@ -319,6 +395,14 @@ class Controller:
             busy = self.ingest.busy_since if self.ingest is not None else None
             if busy is None or self._clock.monotonic() - busy < STUCK_S:
                 sdnotify.alive()
+
+
+async def _token(path: Path) -> str:
+    """Raises StartError."""
+    try:
+        return await asyncio.to_thread(make_token, path)
+    except OSError as error:
+        raise StartError(f"API 토큰을 만들 수 없습니다: {path}\n{path}: {error.strerror}") from error
 
 
 def _private_key(path: Path, name: str) -> ec.EllipticCurvePrivateKey:

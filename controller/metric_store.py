@@ -43,7 +43,7 @@ def read(path: Path) -> StoreView:
         deleted = db.execute("SELECT time FROM deletions ORDER BY number DESC LIMIT 1").fetchone()
         alarms: dict[tuple[str, bool], int] = {}
         for severity, acknowledged, n in db.execute(
-            "SELECT severity, acknowledged IS NOT NULL, count(*) FROM alarm_states WHERE cleared IS NULL GROUP BY 1, 2"
+            "SELECT severity, acknowledged IS NOT NULL, count(*) FROM alarm_states WHERE closed IS NULL GROUP BY 1, 2"
         ):
             key = (severity if severity in SEVERITIES else OTHER, bool(acknowledged))
             alarms[key] = alarms.get(key, 0) + n

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from controller import wording
+from controller.alarm_kinds import KINDS as ALARM_KINDS
+from controller.alarm_kinds import Severity
+from controller.alarm_rows import AlarmRow
 from controller.batch import Stored
 from controller.live import Change, Live, ours_ms
 from protocol.events import Kind
 
 TEMPLATES = Path(__file__).parent / "templates"
+SHOWN_ALARMS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Pages:
                     f"lane:{gate}/{name}": self._lane(gate, name, language) for gate, name in sorted(change.lanes)
                 },
                 "events": [self._render("event.html", language, stored=stored) for stored in change.events],
+                "alarms": self._render("alarms.html", language) if change.alarms else None,
+                "open": self._render("open.html", language),
             }
             rendered = change.rendered[language] = json.dumps(parts, ensure_ascii=False)
         return rendered
@@ -106,8 +113,29 @@ class Pages:
             duration=duration,
             counted=counted,
             ours=lambda stored: ours_ms(stored.event),
+            worst_alarms=worst,
+            shown_alarms=SHOWN_ALARMS,
+            severities=severities,
+            severity=lambda row: wording.SEVERITIES[row.severity],
+            alarm_state=lambda row: wording.ALARM_STATES[row.state],
+            alarm_words=lambda row: ALARM_KINDS[row.kind].words,
             **more,
         )
+
+
+def worst(rows: Iterable[AlarmRow]) -> list[AlarmRow]:
+    """What goes on and nobody has acknowledged first, then by severity, then the oldest."""
+    return sorted(rows, key=lambda row: (not row.active, row.acknowledged is not None, _rank(row), row.id))
+
+
+def severities(rows: Iterable[AlarmRow]) -> list[tuple[wording.Label, int]]:
+    """How many of each, the worst first, none left out that there is."""
+    counted = Counter(row.severity for row in rows)
+    return [(wording.SEVERITIES[each], counted[each]) for each in Severity if counted[each]]
+
+
+def _rank(row: AlarmRow) -> int:
+    return Severity(row.severity).rank
 
 
 def carrier(data: Any) -> str:

@@ -9,18 +9,19 @@ import json
 import sqlite3
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from controller.alarm_rows import AlarmRow
 from controller.batch import GateRow
 from controller.counted import Counted
 from controller.occupancy import Occupancy, Seen, Settings
 from controller.orders import OrderRow
 from controller.query_rows import (
-    AlarmState,
     BadQueryError,
     Cell,
     ChangeRow,
@@ -46,7 +47,8 @@ LONGEST_READ = timedelta(days=1)
 """Of exact times of passages in one read, which is what its reason stands for."""
 MAX_CHANGES = 500
 WARM_DAYS = 31
-STATES = ("raised", "acknowledged", "cleared")
+STATES = ("open", "raised", "acknowledged", "cleared", "closed")
+"""Of alarms (docs/alarms.md); `open`: all but closed."""
 
 
 class Queries:
@@ -231,7 +233,7 @@ class Queries:
         gate: str | None = None,
         after: Cursor | None = None,
         limit: int = 100,
-    ) -> Page[AlarmState]:
+    ) -> Page[AlarmRow]:
         """Alarms by the order in which they were raised, newest first. `state`: one of STATES."""
         _limit(limit)
         conditions, values = ["id < ?"], [2**62 if after is None else after.tie]
@@ -243,12 +245,11 @@ class Queries:
             conditions.append(_STATE[state])
         with self._reader.moment():
             rows = self._reader.rows(
-                "SELECT id, gate, lane, kind, detail, severity, count, raised, last, acknowledged, operator, role, escalated, "  # noqa: S608
-                f"cleared FROM alarm_states WHERE {' AND '.join(conditions)} AND gate = coalesce(?, gate) "
+                f"SELECT {_ALARM} FROM alarm_states WHERE {' AND '.join(conditions)} AND gate = coalesce(?, gate) "  # noqa: S608
                 "ORDER BY id DESC LIMIT ?",
                 (*values, gate, limit + 1),
             )
-        found = [AlarmState(*row) for row in rows[:limit]]
+        found = [AlarmRow(*row) for row in rows[:limit]]
         return Page(found, Cursor(found[-1].raised, found[-1].id) if len(rows) > limit else None)
 
     def alarm_history(self, alarm: int) -> list[ChangeRow]:
@@ -268,10 +269,13 @@ async def warm(thread: QueryThread, queries: Queries, days: int = WARM_DAYS) -> 
             await thread.call(partial(queries.warm, back))
 
 
+_ALARM = ", ".join(each.name for each in fields(AlarmRow))
 _STATE = {
-    "raised": "cleared IS NULL AND acknowledged IS NULL",
-    "acknowledged": "cleared IS NULL AND acknowledged IS NOT NULL",
-    "cleared": "cleared IS NOT NULL",
+    "open": "closed IS NULL",
+    "raised": "closed IS NULL AND cleared IS NULL AND acknowledged IS NULL",
+    "acknowledged": "closed IS NULL AND cleared IS NULL AND acknowledged IS NOT NULL",
+    "cleared": "closed IS NULL AND cleared IS NOT NULL",
+    "closed": "closed IS NOT NULL",
 }
 
 

@@ -125,32 +125,6 @@ class Refusals:
 
 
 @dataclass(frozen=True, slots=True)
-class AlarmState:
-    """An alarm as somebody works on it."""
-
-    id: int
-    gate: str
-    lane: str
-    kind: str
-    detail: str
-    severity: str
-    count: int
-    raised: str
-    last: str
-    acknowledged: str | None
-    operator: str | None
-    role: str | None
-    escalated: str | None
-    cleared: str | None
-
-    @property
-    def state(self) -> str:
-        if self.cleared is not None:
-            return "cleared"
-        return "raised" if self.acknowledged is None else "acknowledged"
-
-
-@dataclass(frozen=True, slots=True)
 class ChangeRow:
     """One change of an alarm."""
 

@@ -6,12 +6,15 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
+from controller.alarm_table import AlarmTable
 from controller.batch import Alarm, GateRow, Picture, Stored, What
+from controller.timelines import SHOWN
 from protocol import events
 from protocol.ack import Ack
 
 LAST_RECORDS = 5000
-"""Among these the last decision of each lane is looked for."""
+"""Among these the last that may be shown are looked for."""
+_SHOWN = ",".join(f"'{kind}'" for kind in sorted(SHOWN))
 
 
 class Reading:
@@ -31,7 +34,7 @@ class Reading:
     def gates(self) -> list[GateRow]:
         rows = self._connection.execute(
             "SELECT g.gate, g.epoch, coalesce(c.mark, 0), coalesce(c.stopped, 0), g.boot, g.online, g.last_seen, "
-            "(SELECT count(*) FROM alarms a WHERE a.gate = g.gate) "
+            "(SELECT count(*) FROM alarm_states a WHERE a.gate = g.gate AND a.closed IS NULL) "
             "FROM gates g LEFT JOIN chains c ON c.gate = g.gate AND c.epoch = g.epoch ORDER BY g.gate"
         )
         return [
@@ -53,7 +56,8 @@ class Reading:
 
     def picture(self, today: str, last: int) -> Picture:
         set_aside = sum(self.counts("").values())
-        return Picture(self.gates(), self._last_decisions(), self._last(last), self.counts(today), set_aside)
+        alarms = sorted(AlarmTable(self._connection).open_rows().values(), key=lambda row: row.id)
+        return Picture(self.gates(), self._last(last), self.counts(today), set_aside, alarms)
 
     def events(self, after: int, limit: int) -> list[Stored]:
         """Events in the order they arrived, from the first behind `after`."""
@@ -62,17 +66,12 @@ class Reading:
         )
 
     def _last(self, limit: int) -> list[Stored]:
-        """The newest, oldest of them first."""
-        return self._stored("SELECT arrival, raw FROM events ORDER BY arrival DESC LIMIT ?", (limit,))[::-1]
-
-    def _last_decisions(self) -> list[Stored]:
-        """The newest decision of each lane, among the last records."""
+        """The newest, oldest of them first, without those that tell when somebody walked: live views are not stored."""
         return self._stored(
-            "SELECT max(arrival), raw FROM (SELECT arrival, gate, lane, raw, kind FROM events ORDER BY arrival DESC LIMIT ?) "
-            "WHERE kind IN ('access.granted', 'access.denied', 'lane.opened') AND lane IS NOT NULL GROUP BY gate, lane, kind "
-            "ORDER BY 1",
-            (LAST_RECORDS,),
-        )
+            "SELECT arrival, raw FROM (SELECT arrival, kind, raw FROM events ORDER BY arrival DESC LIMIT ?) "  # noqa: S608  ours
+            f"WHERE kind IN ({_SHOWN}) ORDER BY arrival DESC LIMIT ?",
+            (LAST_RECORDS, limit),
+        )[::-1]
 
     def counts(self, day: str) -> dict[str, int]:
         """Events of one day by name; day "" holds the messages set aside."""

@@ -207,13 +207,12 @@ class Removal:
         yield from self._rows(
             "reads", "number", f"number < coalesce(({left}), 1 << 62)", (old, new), old, written, chained=True
         )
-        # The newest of each stays, so that no number is given twice.
         old, new = ago(settings.alarms_days)
-        closed = "SELECT id FROM alarm_states WHERE cleared < ? OR cleared > ?"
+        closed = "SELECT id FROM alarm_states WHERE closed < ? OR closed > ?"
         yield from self._rows(
             "alarm_changes",
             "id",
-            f"alarm IN ({closed}) AND id < (SELECT max(id) FROM alarm_changes)",  # noqa: S608  constants
+            f"alarm IN ({closed})",
             (old, new),
             old,
             written,
@@ -221,8 +220,7 @@ class Removal:
         yield from self._rows(
             "alarm_states",
             "id",
-            "(cleared < ? OR cleared > ?) AND id < (SELECT max(id) FROM alarm_states) "
-            "AND NOT EXISTS (SELECT 1 FROM alarm_changes WHERE alarm = alarm_states.id)",
+            "(closed < ? OR closed > ?) AND NOT EXISTS (SELECT 1 FROM alarm_changes WHERE alarm = alarm_states.id)",
             (old, new),
             old,
             written,

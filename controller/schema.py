@@ -230,10 +230,10 @@ STEPS: tuple[str, ...] = (
     CREATE INDEX days_passed ON days (day, n) WHERE kind = 'passage.completed';
     CREATE INDEX latencies_gate ON latencies (gate, stage, quarter, lane, carrier, bucket, n);
     """,
-    # 5: alarms as somebody works on them, and each change of one.
+    # 5: alarms as somebody works on them, each change of one, and the places of the records that raised and ended them.
     """
     CREATE TABLE alarm_states (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         gate TEXT NOT NULL,
         lane TEXT NOT NULL,
         kind TEXT NOT NULL,
@@ -244,20 +244,44 @@ STEPS: tuple[str, ...] = (
         count INTEGER NOT NULL,
         raised TEXT NOT NULL,
         last TEXT NOT NULL,
+        occurred TEXT NOT NULL,
         acknowledged TEXT,
         operator TEXT,
         role TEXT,
         escalated TEXT,
-        cleared TEXT
+        level INTEGER NOT NULL,
+        cleared TEXT,
+        cleared_by TEXT,
+        cleared_role TEXT,
+        closed TEXT
     );
+    CREATE UNIQUE INDEX alarm_states_open ON alarm_states (gate, lane, kind, detail) WHERE closed IS NULL;
     CREATE TABLE alarm_changes (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         alarm INTEGER NOT NULL,
         time TEXT NOT NULL,
         change TEXT NOT NULL,
         body TEXT NOT NULL
     );
     CREATE INDEX alarm_changes_alarm ON alarm_changes (alarm);
+    CREATE TABLE alarm_marks (
+        gate TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        epoch TEXT NOT NULL,
+        raised INTEGER NOT NULL,
+        cleared INTEGER NOT NULL,
+        PRIMARY KEY (gate, lane, kind, detail, epoch)
+    ) WITHOUT ROWID;
+    INSERT INTO alarm_states (gate, lane, kind, detail, severity, epoch, seq, count, raised, last, occurred, level)
+        SELECT gate, '', 'record.' || what,
+            CASE what WHEN 'hole' THEN epoch || ':' || why WHEN 'poison' THEN why WHEN 'newer_schema' THEN CAST(seq AS TEXT)
+                ELSE epoch END,
+            CASE WHEN what IN ('chain', 'conflict', 'checkpoint') THEN 'critical' WHEN what = 'poison' THEN 'minor'
+                WHEN what = 'newer_schema' THEN 'warning' ELSE 'major' END,
+            epoch, max(seq), count(*), min(time), max(time), min(time), 0
+        FROM alarms GROUP BY 1, 3, 4;
     """,
     # 6: how far each webhook has come in the changes of alarms, and what it was not told.
     """

@@ -88,7 +88,7 @@ def sort(messages: Sequence[Received], site: str, keys: Keys) -> Sorted:
         except fields.PayloadError:
             poison.append(Poison(topic, "not_a_status", payload))
     heads = {gate: (state.epoch, state.seq) for gate, state in states.items()}
-    return Sorted(Batch(records, poison, frozenset(heard), onlines, heads), states, healths)
+    return Sorted(Batch(records, poison, frozenset(heard), onlines, heads, healths), states, healths)
 
 
 class _SetAsideError(Exception):

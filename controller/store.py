@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 
 from sqlite_utils import Database
 
+from controller.alarm_book import AlarmBook, Limits, News
+from controller.alarm_kinds import WATCHED
 from controller.batch import NOT_ENROLLED, Alarm, Batch, Committed, Key, Poison, Record, Remark, Standing, Stored, What
 from controller.chain import Chains
 from controller.deletions import GENESIS, newest
@@ -63,16 +65,28 @@ class _Gate:
     seen: datetime | None = None
 
 
+_NO_GATE = _Gate()
+
+
 class OtherSiteError(Exception):
     """The database belongs to another site."""
 
 
 class Store(Reading):
     def __init__(
-        self, path: Path, time_zone: ZoneInfo, *, site: str | None = None, retention: Retention | None = None
+        self,
+        path: Path,
+        time_zone: ZoneInfo,
+        limits: Limits = Limits(),  # noqa: B008  it is frozen
+        *,
+        site: str | None = None,
+        retention: Retention | None = None,
     ) -> None:
-        """`time_zone` is where a day of the counts begins. `site`: whose database it is, or has to be.
-        Raises sqlite3.Error, OSError, SchemaError, OtherSiteError."""
+        """`time_zone` is where a day of the counts begins, `limits` say which health of a gate is an alarm. `site`: whose
+        database it is, or has to be.
+
+        Raises sqlite3.Error, OSError, SchemaError, OtherSiteError.
+        """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._zone = time_zone
         # One thread at a time uses it, but opening and closing may be another's.
@@ -107,6 +121,9 @@ class Store(Reading):
                 gate: _Gate(epoch, boot, None if online is None else bool(online))
                 for gate, epoch, boot, online in connection.execute("SELECT gate, epoch, boot, online FROM gates")
             }
+            self._attended: dict[str, _Gate] = {}
+            """Rows of `gates` that the batch under way changes."""
+            self.alarm_book = AlarmBook(self._db, self._epochs_in_order, limits)
             self._days: dict[str, str] = {}
         except BaseException:
             connection.close()
@@ -157,20 +174,25 @@ class Store(Reading):
                 for record in batch.records:
                     self._take(record, work)
                 self._flush()
-                changed = self._attend(batch, work, now)
+                changed = self._attended = self._attend(batch, work, now)
                 for poison in work.poison:
                     self._set_aside(poison, work)
                 new_alarms = self._raise(work.alarms)
+                self._tell_alarms(batch, work)
                 self._chains.write()
                 self._write_gates(changed, work.moment)
                 self._count(work.counts)
         except BaseException:
             self._pending.clear()
             self._chains.forget()
+            self.alarm_book.forget()
+            self._attended = {}
             raise
         self._arrival = work.arrival
         self._raised.update(_identity(alarm) for alarm in new_alarms)
         self._gates |= changed
+        self._attended = {}
+        alarms = self.alarm_book.keep()
         touched = dict(self._chains.touched)
         self._chains.keep()
         acks: dict[str, Ack] = {}
@@ -193,6 +215,8 @@ class Store(Reading):
             onlines=work.onlines,
             counts=work.counts,
             standings=standings,
+            changes=alarms.changes,
+            alarm_rows=alarms.rows,
         )
 
     def _take(self, record: Record, work: _Work) -> None:
@@ -210,6 +234,12 @@ class Store(Reading):
             if existing and existing != event.raw:
                 work.alarms.append(Alarm(event.gate, event.epoch, event.seq, What.CONFLICT, work.moment))
             return
+        if event.kind in WATCHED:
+            work.news.records.append(record)
+        if begun or event.seq == 1:  # which may name the epoch before
+            work.reordered.add(event.gate)
+        if event.seq <= chain.mark:
+            work.filled.add((event.gate, event.epoch))
         work.arrival += 1
         self._insert(record, work.arrival)
         work.stored.append(Stored(work.arrival, event))
@@ -333,6 +363,20 @@ class Store(Reading):
             )
         return list(new.values())
 
+    def _tell_alarms(self, batch: Batch, work: _Work) -> None:
+        news = work.news
+        # One about a record is told once; one about its gate may have ended and is told whenever it is found.
+        once = {_identity(each): each for each in work.alarms if each.epoch and _identity(each) not in self._raised}
+        news.findings = [*once.values(), *(each for each in work.alarms if not each.epoch)]
+        moved = {gate for gate, row in self._attended.items() if row.epoch != self._gates.get(gate, _NO_GATE).epoch}
+        news.healths, news.filled, news.reordered = batch.healths, work.filled, work.reordered | moved
+        self.alarm_book.take(news, work.moment)
+        self.alarm_book.write()
+
+    def _epochs_in_order(self, gate: str) -> list[str]:
+        row = self._attended.get(gate) or self._gates.get(gate)
+        return self._chains.order(gate, None if row is None else row.epoch)
+
     def _write_gates(self, rows: Mapping[str, _Gate], moment: str) -> None:
         self._connection.executemany(
             "INSERT OR REPLACE INTO gates (gate, epoch, boot, online, last_seen) VALUES (?,?,?,?,?)",
@@ -358,6 +402,11 @@ class _Work:
         self.counts: dict[tuple[str, str], int] = {}
         self.begun: list[Key] = []
         """Chains that were not known before."""
+        self.news = News()
+        self.filled: set[Key] = set()
+        """Chains that got a record from before their mark."""
+        self.reordered: set[str] = set()
+        """Gates whose epochs may be in another order."""
 
 
 def site_of(connection: sqlite3.Connection) -> str | None:

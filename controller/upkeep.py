@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import partial
 from random import Random
 
+from controller.alarm_kinds import RETENTION
+from controller.alarm_rows import Troubles
 from controller.erasure import ErasureError
 from controller.ingest import RETRY_BASE_S, RETRY_CAP_S, StoreThread
 from controller.rollups import ROWS
@@ -38,8 +40,11 @@ class Upkeep:
         *,
         clock: Clock,
         random: Random,
+        troubles: Troubles,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """`troubles`: where it becomes an alarm that something past its days is still there."""
+        self._troubles = troubles
         self._store, self._thread, self._clock, self._sleep = store, thread, clock, sleep
         self._backoff = Backoff(RETRY_BASE_S, RETRY_CAP_S, random)
         self._time: SiteTime | None = None
@@ -109,6 +114,7 @@ class Upkeep:
             _log.warning(
                 "%d records are past their days, but lie behind a hole or a break that nobody explains", overdue
             )
+        await self._troubles.trouble(RETENTION, "", holds=bool(overdue))
 
     async def _erase(self) -> None:
         first: int | None = 1

@@ -1,4 +1,5 @@
-"""The live page and a small JSON interface, on a loopback address only: there is no log-in yet (ARCHITECTURE section 8).
+"""The live page, and what holds for every answer of this server, on a loopback address only: there is no log-in yet
+(ARCHITECTURE section 8).
 
 A strict Content-Security-Policy, no inline script, nothing from another host. The Host header must name the loopback
 interface, or a page elsewhere could read this one through a name that resolves to 127.0.0.1 (DNS rebinding).
@@ -8,27 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.batch import Stored
 from controller.live import Live, Watcher
 from controller.pages import Condition, Pages
+from controller.requests import HANDLERS
 from controller.wording import LANGUAGES
-from protocol import events
 
 STATIC = Path(__file__).parent / "static"
 IDLE_S = 15.0
 """A comment line goes out after this long without news, so that both ends notice a dead connection."""
-DEFAULT_EVENTS, MAX_EVENTS = 100, 500
 COOKIE = "lang"
 COOKIE_S = 365 * 86400
 GRACE_S = 2
@@ -79,6 +78,13 @@ def _is_loopback(host: str) -> bool:
     return name.lower() in LOOPBACK_NAMES and port.isascii() and port.isdigit()
 
 
+def application(*routes: BaseRoute) -> Starlette:
+    """One form of error for all of them; a path is what it is, with nothing redirected."""
+    app = Starlette(routes=list(routes), exception_handlers=HANDLERS)
+    app.router.redirect_slashes = False
+    return app
+
+
 class Web:
     def __init__(
         self,
@@ -86,22 +92,17 @@ class Web:
         live: Live,
         pages: Pages,
         condition: Callable[[], Condition],
-        events_after: Callable[[int, int], Awaitable[list[Stored]]],
         more: Sequence[Route] = (),
     ) -> None:
-        """`events_after(arrival, limit)` reads the store in its own thread. `more`: what others answer."""
-        self._live, self._pages, self._condition, self._events_after = live, pages, condition, events_after
+        """`more`: what others answer."""
+        self._live, self._pages, self._condition = live, pages, condition
         self.app: ASGIApp = Guard(
-            Starlette(
-                routes=[
-                    Route("/", self.index),
-                    Route("/live", self.stream),
-                    Route("/api/events", self.api_events),
-                    Route("/api/gates", self.api_gates),
-                    Route("/healthz", self.healthz),
-                    *more,
-                    Mount("/static", StaticFiles(directory=STATIC)),
-                ]
+            application(
+                Route("/", self.index),
+                Route("/live", self.stream),
+                Route("/healthz", self.healthz),
+                *more,
+                Mount("/static", StaticFiles(directory=STATIC)),
             )
         )
 
@@ -138,58 +139,6 @@ class Web:
         finally:
             self._live.leave(watcher)
 
-    async def api_events(self, request: Request) -> Response:
-        """Events in order of arrival behind `after`; ask again with `next`."""
-        try:
-            after = _number(request, "after", 0, 0, 2**63 - 1)
-            limit = _number(request, "limit", DEFAULT_EVENTS, 1, MAX_EVENTS)
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        found = await self._events_after(after, limit)
-        return JSONResponse(
-            {
-                "events": [
-                    {
-                        "arrival": stored.arrival,
-                        "id": stored.event.id,
-                        "gate": stored.event.gate,
-                        "type": events.TYPE_PREFIX + stored.event.kind,
-                        "time": stored.event.time,
-                        "data": dict(stored.event.data),
-                    }
-                    for stored in found
-                ],
-                "next": found[-1].arrival if found else after,
-            }
-        )
-
-    async def api_gates(self, _request: Request) -> Response:
-        now = self._live.clock.now()
-        gates = []
-        for _, gate in sorted(self._live.gates.items()):
-            health = gate.fresh_health(now)
-            gates.append(
-                {
-                    "gate": gate.id,
-                    "online": gate.online,
-                    "boot": gate.boot,
-                    "last_seen": gate.last_seen.isoformat() if gate.last_seen else None,
-                    "epoch": gate.epoch,
-                    "mark": gate.mark,
-                    "alarms": gate.alarms,
-                    "outbox": health.outbox if health else None,
-                    "clock": health.clock if health else None,
-                    "trust": health.trust if health else None,
-                    "degraded": list(health.degraded) if health else None,
-                    "lanes": [
-                        {"lane": lane.id, "dir": lane.direction, "state": lane.state, "degraded": list(lane.degraded)}
-                        for key, lane in sorted(self._live.lanes.items())
-                        if key[0] == gate.id
-                    ],
-                }
-            )
-        return JSONResponse({"gates": gates})
-
     async def healthz(self, _request: Request) -> Response:
         condition = self._condition()
         whole = condition.broker and condition.store
@@ -201,15 +150,6 @@ def _language(request: Request) -> str:
         if wanted in LANGUAGES:
             return wanted
     return LANGUAGES[0]
-
-
-def _number(request: Request, name: str, default: int, low: int, high: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 19 or not low <= int(text) <= high:
-        raise ValueError(f"{name}: a whole number from {low} to {high} is expected")
-    return int(text)
 
 
 class Server(uvicorn.Server):

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from controller.webhook_settings import SEVERITIES, Category, Webhook
+from controller.alarm_kinds import KINDS, WEBHOOK, Category
+from controller.webhook_settings import SEVERITIES, Webhook
 from protocol.clock import rfc3339
-from protocol.events import SPEC_VERSION, TIMED, TYPE_PREFIX, Kind
+from protocol.events import SPEC_VERSION, TIMED, TYPE_PREFIX
 from protocol.fields import WORD
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -25,10 +26,6 @@ NUMBERS = ("alarm", "count")
 MORE_TEXTS, MORE_NUMBERS = ("occurred",), ("level",)
 """Fields of `data`, the last three in rows that have them; what else a row has stays here."""
 MAX_TEXT = 500
-ABOUT_WEBHOOKS = "controller.webhook"
-"""Kind of the alarm about a webhook; its detail is the webhook's name."""
-_HEALTH = frozenset({"controller", "gate", "device", "clock", "sensor"})
-_HEALTH_KINDS = frozenset({Kind.ALARM_UPLINK, "record.newer_schema"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Message:
 
     @property
     def about_a_webhook(self) -> bool:
-        return self.kind == ABOUT_WEBHOOKS
+        return self.kind == WEBHOOK
 
 
 def compose(site: str, row: ChangeRow) -> Message | None:
@@ -120,8 +117,9 @@ def _message(
 
 
 def category(kind: str) -> Category:
-    health = kind in _HEALTH_KINDS or kind.split(".", 1)[0] in _HEALTH
-    return Category.HEALTH if health else Category.ALARMS
+    """One of a newer program's counts as an alarm."""
+    known = KINDS.get(kind)
+    return Category.ALARM if known is None else known.category
 
 
 def wanted(message: Message, webhook: Webhook) -> bool:

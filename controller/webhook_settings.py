@@ -5,31 +5,24 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from controller.alarm_kinds import Category, Severity
 from protocol import topics
 from protocol.toml import CREDENTIAL, Table
 
 MAX_WEBHOOKS = 16
 MAX_URL = 2000
-SEVERITIES = ("warning", "minor", "major", "critical")
-"""From the least to the worst (ITU-T X.733)."""
+SEVERITIES = tuple(reversed(Severity))
+"""From the least to the worst."""
 PREFIX = "whsec_"
 """Before a secret in base64 (Standard Webhooks 1.0, signature scheme)."""
 MIN_SECRET, MAX_SECRET = 32, 64
 """Bytes; the specification asks for 24 to 64."""
 MAX_SECRETS = 2
 MAX_SECRET_FILE = 1024
-
-
-class Category(StrEnum):
-    ALARMS = "alarms"
-    """Somebody or something at a lane, or records that do not fit."""
-    HEALTH = "health"
-    """Machines: gates, devices, disks, the controller itself."""
 
 
 class SecretError(Exception):

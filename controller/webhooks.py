@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from controller.alarm_kinds import WEBHOOK
+from controller.alarm_rows import Troubles
 from controller.ingest import StoreThread
-from controller.webhook_message import ABOUT_WEBHOOKS, Message, compose, wanted
+from controller.webhook_message import Message, compose, wanted
 from controller.webhook_post import Answer, Outcome, Post
 from controller.webhook_rows import WebhookRows
 from controller.webhook_settings import Webhook, read_secrets
@@ -36,14 +38,6 @@ LOOK_S = 30.0
 """Between looks into the table where nobody has called `wake`."""
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Troubles(Protocol):
-    """Where the alarm about a webhook is raised and cleared."""
-
-    async def trouble(self, kind: str, detail: str, *, holds: bool) -> None:
-        """The same again changes nothing. Raises sqlite3.Error."""
-        ...
 
 
 @dataclass(slots=True)
@@ -226,7 +220,7 @@ class Sender:
     async def _tell(self, *, holds: bool) -> None:
         if holds:
             self._fine = False
-        await self._done_at_last(partial(self._troubles.trouble, ABOUT_WEBHOOKS, self.webhook.name, holds=holds))
+        await self._done_at_last(partial(self._troubles.trouble, WEBHOOK, self.webhook.name, holds=holds))
 
     async def _store(self, work: Callable[[], T]) -> T:
         return await self._done_at_last(partial(self._thread.call, work))
@@ -288,13 +282,6 @@ class Webhooks:
         """After the tasks have ended."""
         for post in self._posts.values():
             await post.close()
-
-
-class LoggedTroubles:
-    """Where nobody keeps alarms."""
-
-    async def trouble(self, kind: str, detail: str, *, holds: bool) -> None:
-        _log.log(logging.ERROR if holds else logging.INFO, "%s %s: %s", kind, detail, "failed" if holds else "in order")
 
 
 def _instant(time: str, now: datetime) -> datetime:

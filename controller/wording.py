@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controller.alarm_kinds import Severity
+from controller.alarm_rows import ACKNOWLEDGED, CLEARED, RAISED
 from policy.reasons import WORDING as REASONS
 from policy.reasons import Reason
 from policy.situation import ClockQuality
@@ -120,6 +122,17 @@ ONLINE = {
     False: Label("✕", Tone.BAD, "끊김", "Offline"),
     None: Label("?", Tone.WARN, "모름", "Unknown"),
 }
+SEVERITIES: dict[str, Label] = {
+    Severity.CRITICAL: Label("‼", Tone.BAD, "위급", "Critical"),
+    Severity.MAJOR: Label("⚠", Tone.BAD, "중대", "Major"),
+    Severity.MINOR: Label("△", Tone.WARN, "경미", "Minor"),
+    Severity.WARNING: Label("○", Tone.WARN, "주의", "Warning"),
+}
+ALARM_STATES: dict[str, Label] = {
+    RAISED: Label("●", Tone.BAD, "진행 중, 미확인", "Going on, not acknowledged"),
+    ACKNOWLEDGED: Label("◐", Tone.WARN, "진행 중, 확인됨", "Going on, acknowledged"),
+    CLEARED: Label("○", Tone.WARN, "끝남, 미확인", "Over, not acknowledged"),
+}
 CARRIERS = {"ble": "BLE", "nfc": "NFC", "qr": "QR", "walk_up": "다가섬", "piv": "카드", "pkoc": "PKOC"}
 DIRECTIONS = {"in": ("입", "In"), "out": ("출", "Out")}
 TEXTS: dict[str, tuple[str, str]] = {
@@ -154,7 +167,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "last_seen": ("마지막 수신", "Last seen"),
     "none": ("없음", "None"),
     "last_decision": ("마지막 판정", "Last decision"),
-    "record_alarms": ("기록 경보", "Record alarms"),
+    "alarms": ("경보", "Alarms"),
+    "no_alarms": ("열린 경보가 없습니다.", "No alarm is open."),
+    "more_alarms": ("그 밖에 {n}건", "{n} more"),
+    "escalated": ("시간 안에 확인되지 않음", "Not acknowledged in time"),
+    "controller": ("관제 서버", "Controller"),
     "broker_down": (
         "브로커에 연결되지 않음. 화면이 최신이 아닐 수 있습니다.",
         "No connection to the broker. This view may be old.",

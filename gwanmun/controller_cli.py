@@ -5,6 +5,7 @@
     gwanmun controller deletions --config FILE              what retention removed (gwanmun.backup_cli)
     gwanmun controller reads --config FILE                  who read exact times of passages
     gwanmun controller webhooks --config FILE               how far its webhooks are (gwanmun.webhooks_cli)
+    gwanmun controller alarms --config FILE …               alarms that are open; acknowledge or clear one
 
 No secret stands on a command line: the API's token is read from the controller's state directory, and a second operator's key
 from its file, which the controller never sees.
@@ -15,28 +16,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from controller.commands import ANSWER_S, DONE, NO_ANSWER
-from controller.config import ConfigError, load_api
+from controller.commands import DONE, NO_ANSWER
+from controller.config import ConfigError
 from controller.main import run
-from gwanmun import reads_cli, webhooks_cli
+from gwanmun import alarms_cli, reads_cli, webhooks_cli
+from gwanmun.controller_client import Api, UsageError, connect, refusal
 from protocol import command as wire
 from protocol.command import ALL, EMERGENCY, OF_THE_GATE, TWO_OPERATORS, CommandVerb, OpenReason
 from protocol.emergency import MAX_LEVEL
 
 EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_ANSWER = 0, 1, 2, 3
-TIMEOUT_S = 2 * ANSWER_S + 5
-"""The controller waits twice for the gate: for a challenge and for the answer."""
-COMMAND, DELETIONS, READS = "command", "deletions", "reads"
+COMMAND, ALARMS, DELETIONS, READS = "command", "alarms", "deletions", "reads"
 
 VERBS: Mapping[str, str] = {
     CommandVerb.OPEN_ONCE: "한 사람을 한 번 통과시킴 / let one person through once",
@@ -56,39 +53,6 @@ VERBS: Mapping[str, str] = {
 }
 
 
-class UsageError(Exception):
-    """Korean and English, a line each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Api:
-    """The running controller."""
-
-    url: str
-    token: str
-
-    def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
-        """Status and answer. Raises UsageError where nobody answers there."""
-        request = urllib.request.Request(  # noqa: S310  a loopback address of the configuration
-            f"{self.url}{path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310  as above
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            with error:
-                try:
-                    return error.code, json.load(error)
-                except ValueError:
-                    return error.code, {"error": str(error.reason)}
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"관제 서버에 닿을 수 없습니다: {self.url}\nthe controller at {self.url} does not answer: {error}"
-            ) from error
-
-
 def main(argv: Sequence[str]) -> int:
     if argv[:1] == [COMMAND]:
         return command(argv[1:])
@@ -96,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
         from gwanmun.backup_cli import deletions
 
         return deletions(argv[1:])
+    if argv[:1] == [ALARMS]:
+        return alarms_cli.main(argv[1:])
     if argv[:1] == [READS]:
         return reads_cli.main(argv[1:])
     if argv[:1] == [webhooks_cli.WEBHOOKS]:
@@ -107,7 +73,7 @@ def command(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 1 refused, 2 wrong usage or no controller, 3 nobody knows."""
     options = _command_parser().parse_args(argv)
     try:
-        api = _api(options.config, options.url)
+        api = connect(options.config, options.url)
         status, answer = _emergency(api, options) if options.word == EMERGENCY else _order(api, options)
     except ConfigError as error:
         print(error.text(), file=sys.stderr)
@@ -116,8 +82,8 @@ def command(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return EXIT_USAGE
     if status != 200:
-        why = answer.get("error", "")
-        print(f"받아들여지지 않았습니다: {why}\nnot taken: {why}", file=sys.stderr)
+        ko, en = refusal(answer)
+        print(f"받아들여지지 않았습니다: {ko}\nnot taken: {en}", file=sys.stderr)
         return EXIT_USAGE
     if options.json:
         print(json.dumps(answer, ensure_ascii=False))
@@ -136,19 +102,19 @@ def _order(api: Api, options: argparse.Namespace) -> tuple[int, Any]:
         "args": {name: value for name, key in _ARGS.items() if (value := getattr(options, key, None)) is not None},
     }
     if options.word not in TWO_OPERATORS:
-        return api.post("/api/commands", body)
+        return api.post("/api/v1/commands", body)
     key = _key(options.second_key)
     body["second"] = {"operator": options.second, "role": options.second_role}
-    status, answer = api.post("/api/commands", body)
+    status, answer = api.post("/api/v1/commands", body)
     if status != 202:
         return status, answer
     sealed = wire.seal(wire.from_text(answer["sign"]), key)
-    return api.post(f"/api/commands/{answer['id']}/second", {"sealed": sealed})
+    return api.post(f"/api/v1/commands/{answer['id']}/second", {"sealed": sealed})
 
 
 def _emergency(api: Api, options: argparse.Namespace) -> tuple[int, Any]:
     levels = dict.fromkeys(options.zone, options.level)
-    return api.post("/api/emergency", {"levels": levels, "operator": options.operator, "role": options.role})
+    return api.post("/api/v1/emergency", {"levels": levels, "operator": options.operator, "role": options.role})
 
 
 _ARGS = {
@@ -176,21 +142,6 @@ def _show(answer: Mapping[str, Any]) -> None:
         print(f"  {lane:<24} {'수행됨 / done' if why is None else why}")
 
 
-def _api(config: Path, url: str | None) -> Api:
-    """Raises ConfigError or UsageError."""
-    web, token_file = load_api(config)
-    if url is None and not web.port:
-        raise UsageError("web.port가 0이면 --url이 있어야 합니다\n--url is expected where web.port is 0")
-    host = f"[{web.bind}]" if ":" in web.bind else web.bind
-    try:
-        token = token_file.read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"API 토큰을 읽을 수 없습니다: {token_file}\n{token_file}: the controller's token cannot be read"
-        ) from error
-    return Api((url or f"http://{host}:{web.port}").rstrip("/"), token)
-
-
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Raises UsageError."""
     try:
@@ -211,7 +162,8 @@ def _server_parser() -> argparse.ArgumentParser:
         epilog="지시를 내리려면 / to give an order: gwanmun controller command --help; "
         "지운 것을 보려면 / to see what was removed: gwanmun controller deletions --help; "
         "정확한 시각을 본 기록 / who read exact times: gwanmun controller reads --help; "
-        "웹훅 / webhooks: gwanmun controller webhooks --help",
+        "웹훅 / webhooks: gwanmun controller webhooks --help; "
+        "경보를 보려면 / to see alarms: gwanmun controller alarms --help",
     )
     top.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="설정 파일 (TOML) / configuration file (TOML)"

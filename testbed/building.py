@@ -420,7 +420,7 @@ class Building:
 
     def _gate_online(self) -> bool:
         try:
-            return any(gate["gate"] == GATE and gate["online"] for gate in self.get("/api/gates")["gates"])
+            return any(gate["gate"] == GATE and gate["online"] for gate in self.get("/api/v1/gates")["gates"])
         except OSError:
             return False
 

@@ -36,6 +36,9 @@ function apply(part) {
   document.getElementById("summary").innerHTML = part.summary;
   for (const [id, html] of Object.entries(part.lanes)) put(document.getElementById("lanes"), id, html);
   for (const [id, html] of Object.entries(part.gates)) put(document.getElementById("gates"), id, html);
+  if (part.alarms !== null) document.getElementById("alarms").innerHTML = part.alarms;
+  const open = document.getElementById("open");
+  if (open.innerHTML !== part.open) open.innerHTML = part.open;
   const events = document.getElementById("events");
   for (const html of part.events) {
     const fresh = element(html);

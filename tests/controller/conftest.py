@@ -40,7 +40,7 @@ class OnThatDay(SystemClock):
     """The day of the records: what a page counts as today must not depend on when the test runs."""
 
     def now(self) -> datetime:
-        return START + timedelta(hours=1)
+        return START + timedelta(minutes=5)
 
 
 SEOUL = ZoneInfo("Asia/Seoul")

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller import schema
-from controller.batch import Committed
 from controller.commands import BusyError, Commands, Order, Prepared
 from controller.emergency import EmergencyState
 from controller.ingest import StoreThread
@@ -409,17 +409,19 @@ async def test_levels_that_make_no_sense_are_refused(desk: Desk, levels: dict[st
 
 
 def test_a_database_of_before_orders_gets_their_tables_and_keeps_what_it_has(
-    open_store: Callable[[], Store],
-    journal: Any,
-    commit: Callable[..., Committed],
-    monkeypatch: pytest.MonkeyPatch,
+    open_store: Callable[[], Store], journal: Any, tmp_path: Path
 ) -> None:
     records = journal.write(2)
-    monkeypatch.setattr(schema, "STEPS", schema.STEPS[:2])
-    old = open_store()
-    commit(old, *records)
-    old.close()
-    monkeypatch.undo()
+    with closing(sqlite3.connect(tmp_path / "controller.db")) as db:
+        db.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+        for version, step in enumerate(schema.STEPS[:2], 1):
+            db.executescript(step)
+            db.execute("INSERT INTO schema_version VALUES (?)", [version])
+        db.executemany(
+            "INSERT INTO events (arrival, gate, epoch, seq, time, kind, raw) VALUES (?, 'gate-1', 'e1', ?, ?, ?, ?)",
+            [(seq, seq, "2026-11-24T09:00:00.000Z", "access.granted", raw) for seq, raw in enumerate(records, 1)],
+        )
+        db.commit()
     store = open_store()
     assert [stored.event.raw for stored in store.events(0, 9)] == records
     assert store.orders.recent(5) == []

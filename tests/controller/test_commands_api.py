@@ -18,8 +18,9 @@ from starlette.applications import Starlette
 
 from controller import web
 from controller.commands import Commands, Order, Prepared, Result
-from controller.commands_api import MAX_BODY, CommandsApi, make_token
+from controller.commands_api import CommandsApi
 from controller.emergency import EmergencyState
+from controller.requests import HANDLERS, MAX_BODY, make_token
 from protocol import command as wire
 from protocol.command import CommandError, Operator
 
@@ -69,7 +70,7 @@ class State(EmergencyState):
 
 class Site:
     def __init__(self, api: CommandsApi) -> None:
-        self.server = web.server(web.Guard(Starlette(routes=api.routes())))
+        self.server = web.server(web.Guard(Starlette(routes=api.routes(), exception_handlers=HANDLERS)))
         self.sock = web.listen("127.0.0.1", 0)
         self.port = self.sock.getsockname()[1]
 
@@ -114,34 +115,34 @@ async def place() -> AsyncIterator[Place]:
 
 async def test_an_order_is_given_and_what_came_of_it_is_answered(place: Place) -> None:
     body = {**BODY, "args": {"level": 2}, "verb": "lockdown"}
-    status, answer = await place.site.post("/api/commands", body)
+    status, answer = await place.site.post("/api/v1/commands", body)
     assert (status, answer) == (200, {"id": "c-1", "outcome": "done", "reason": None, "results": {"l1": None}})
     (order,) = place.desk.given
     assert (order.operator, order.args, order.verb) == (Operator("Kim", "guard"), {"level": 2}, "lockdown")
 
 
 async def test_an_order_of_two_waits_for_a_signature_over_the_same_bytes_and_is_sent_once(place: Place) -> None:
-    status, answer = await place.site.post("/api/commands", FREE)
+    status, answer = await place.site.post("/api/v1/commands", FREE)
     assert (status, answer) == (202, {"id": "c-2", "sign": wire.to_text(b"payload")})
     sealed = wire.seal(b"payload", KEY)
-    assert (await place.site.post("/api/commands/c-2/second", {"sealed": sealed}))[0] == 200
-    assert (await place.site.post("/api/commands/c-2/second", {"sealed": sealed}))[0] == 404
+    assert (await place.site.post("/api/v1/commands/c-2/second", {"sealed": sealed}))[0] == 200
+    assert (await place.site.post("/api/v1/commands/c-2/second", {"sealed": sealed}))[0] == 404
     assert [second for _, second in place.desk.sent] == [sealed]
 
 
 async def test_a_signature_over_other_bytes_is_not_sent(place: Place) -> None:
-    await place.site.post("/api/commands", FREE)
-    assert (await place.site.post("/api/commands/c-2/second", {"sealed": wire.seal(b"other", KEY)}))[0] == 400
-    assert (await place.site.post("/api/commands/c-2/second", {"sealed": "x"}))[0] == 400
+    await place.site.post("/api/v1/commands", FREE)
+    assert (await place.site.post("/api/v1/commands/c-2/second", {"sealed": wire.seal(b"other", KEY)}))[0] == 400
+    assert (await place.site.post("/api/v1/commands/c-2/second", {"sealed": "x"}))[0] == 400
     assert place.desk.sent == []
 
 
 async def test_the_emergency_state_is_changed(place: Place) -> None:
-    assert (await place.site.post("/api/emergency", LEVELS))[0] == 200
+    assert (await place.site.post("/api/v1/emergency", LEVELS))[0] == 200
     assert place.state.levels == [{"lobby": 2}]
 
 
-@pytest.mark.parametrize("path", ["/api/commands", "/api/commands/c-2/second", "/api/emergency"])
+@pytest.mark.parametrize("path", ["/api/v1/commands", "/api/v1/commands/c-2/second", "/api/v1/emergency"])
 async def test_nothing_is_done_without_the_token_or_for_a_form_of_a_page(place: Place, path: str) -> None:
     body = LEVELS if path.endswith("emergency") else BODY
     for token in ("", "wrong", TOKEN + "x", TOKEN[:-1]):
@@ -174,9 +175,9 @@ WRONG: list[object] = [
 
 @pytest.mark.parametrize("body", WRONG)
 async def test_what_is_no_order_is_one_error_that_says_what_is_expected(place: Place, body: object) -> None:
-    status, answer = await place.site.post("/api/commands", body)
-    assert status == 400
-    assert "expected" in answer["error"]
+    status, answer = await place.site.post("/api/v1/commands", body)
+    assert status == (413 if isinstance(body, bytes) and len(body) > MAX_BODY else 400)
+    assert "expected" in answer["error"]["en"]
     assert place.desk.given == []
 
 
@@ -189,15 +190,15 @@ async def test_what_is_no_order_is_one_error_that_says_what_is_expected(place: P
     )
 )
 async def test_whatever_is_posted_is_an_answer_of_ours(place: Place, body: object) -> None:
-    status, _ = await place.site.post("/api/commands", body)
+    status, _ = await place.site.post("/api/v1/commands", body)
     assert status in {200, 202, 400}
 
 
 async def test_a_controller_without_keys_says_so() -> None:
     async for site in serve(CommandsApi(None, None, TOKEN)):
-        for path in ("/api/commands", "/api/commands/c-2/second", "/api/emergency"):
+        for path in ("/api/v1/commands", "/api/v1/commands/c-2/second", "/api/v1/emergency"):
             status, answer = await site.post(path, BODY)
-            assert (status, "[commands]" in answer["error"]) == (503, True)
+            assert (status, "[commands]" in answer["error"]["en"]) == (503, True)
 
 
 def test_the_token_is_made_once_and_only_its_user_may_read_it(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.alarm_kinds import Category
 from controller.config import ConfigError, Reports, load
 from controller.retention import Retention
-from controller.webhook_settings import MAX_WEBHOOKS, Category, Webhook
+from controller.webhook_settings import MAX_WEBHOOKS, Webhook
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "config" / "controller.toml"
 GOOD = """\

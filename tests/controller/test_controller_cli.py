@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gwanmun import controller_cli
-from gwanmun.controller_cli import EXIT_USAGE, VERBS, Api, command
+from gwanmun.controller_cli import EXIT_USAGE, VERBS, command
+from gwanmun.controller_client import Api
 from protocol.command import EMERGENCY, CommandVerb
 
 GOOD = """\
@@ -58,8 +59,8 @@ def test_arguments_reach_the_order_under_its_own_names(config: Path, monkeypatch
     who = {"operator": "Kim", "role": "guard"}
     args = {"epoch": "e1", "from": 3, "to": 9}
     assert posted == [
-        ("/api/commands", {"gate": "g", "lane": "all", "verb": "replay", "args": args, **who}),
-        ("/api/emergency", {"levels": {"a": 2, "b": 2}, **who}),
+        ("/api/v1/commands", {"gate": "g", "lane": "all", "verb": "replay", "args": args, **who}),
+        ("/api/v1/emergency", {"levels": {"a": 2, "b": 2}, **who}),
     ]
 
 

@@ -17,7 +17,8 @@ from controller.sorting import sort
 from controller.store import Store
 from policy.situation import ClockQuality
 from protocol import topics
-from protocol.events import Kind
+from protocol.command import Operator
+from protocol.events import TIMED, Kind
 from protocol.health import EXPIRY_S, Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
 
@@ -32,7 +33,7 @@ WITHIN_S = 10
 
 @dataclass
 class FixedClock:
-    at: datetime = field(default_factory=lambda: datetime(2026, 11, 24, 9, 30, tzinfo=UTC))
+    at: datetime = field(default_factory=lambda: datetime(2026, 11, 24, 9, 5, tzinfo=UTC))
 
     def now(self) -> datetime:
         return self.at
@@ -134,17 +135,54 @@ def test_the_counts_begin_again_with_the_sites_day(
 def test_the_picture_is_there_again_after_a_restart(
     feed: Callable[..., None], store: Store, journal: Any, clock: FixedClock, live: Live
 ) -> None:
-    [granted] = journal.write(1, attempt="a", lat_ms={"ours": 4.0})
-    [opened] = journal.write(1, kind=Kind.LANE_OPENED, attempt="a", lat_ms={"ours": 5.5})
-    feed(evt(granted), evt(opened), (topics.online("hq", "gate-1"), Online(True, "b1").encode()), ("x", b"junk"))
+    [refused] = journal.write(1, kind=Kind.ACCESS_DENIED, reason="revoked")
+    feed(evt(refused), (topics.online("hq", "gate-1"), Online(True, "b1").encode()), ("x", b"junk"))
     again = Live(clock, SEOUL)
     again.load(store.picture(again.today(), 50))
     assert (again.counts, again.set_aside) == (live.counts, 1)
-    assert [stored.event.raw for stored in again.last] == [granted, opened]
-    gate, lane = again.gates["gate-1"], again.lanes["gate-1", "l1"]
-    assert (gate.online, gate.boot, gate.mark) == (True, "b1", 2)
-    assert lane.decision is not None
-    assert (lane.decision.kind, lane.ours_ms) == (Kind.ACCESS_GRANTED, 5.5)
+    assert [stored.event.raw for stored in again.last] == [refused]
+    gate = again.gates["gate-1"]
+    assert (gate.online, gate.boot, gate.mark) == (True, "b1", 1)
+
+
+def test_after_a_restart_nothing_stored_tells_when_somebody_walked(
+    feed: Callable[..., None], store: Store, journal: Any, clock: FixedClock, live: Live
+) -> None:
+    for kind in Kind:
+        feed(evt(journal.write(1, kind=kind)[0]))
+    newer = journal.write(1, v=3)[0].replace(b"gwanmun.access.granted", b"gwanmun.access.waved")
+    feed(evt(newer))
+    feed(evt(journal.write(1)[0]))
+    assert {stored.event.kind for stored in live.last} >= {"access.waved", "access.granted"}  # live, as it happened
+    again = Live(clock, SEOUL)
+    again.load(store.picture(again.today(), 100))
+    assert {stored.event.kind for stored in again.last} == set(Kind) - TIMED
+    assert again.lanes == {}
+    assert again.counts == live.counts
+
+
+def test_a_passage_is_shown_while_it_is_new_and_a_refusal_stays(
+    live: Live, feed: Callable[..., None], journal: Any, clock: FixedClock
+) -> None:
+    [granted] = journal.write(1, lane="l1")
+    [refused] = journal.write(1, lane="l2", kind=Kind.ACCESS_DENIED, reason="revoked")
+    feed(evt(granted), evt(refused))
+    clock.at += timedelta(seconds=live_module.LIVE_S)
+    live.forget()
+    assert [stored.event.raw for stored in live.last] == [refused]
+    assert live.lanes["gate-1", "l1"].decision is None
+    assert live.lanes["gate-1", "l2"].decision is not None
+
+
+def test_a_passage_that_a_gate_tells_of_hours_later_is_counted_and_not_shown(
+    live: Live, feed: Callable[..., None], journal: Any, clock: FixedClock
+) -> None:
+    [granted] = journal.write(1)
+    [refused] = journal.write(1, kind=Kind.ACCESS_DENIED, reason="revoked")
+    clock.at += timedelta(hours=3)
+    feed(evt(granted), evt(refused))
+    assert [stored.event.raw for stored in live.last] == [refused]
+    assert live.counts == {"access.granted": 1, "access.denied": 1}
 
 
 def test_hostile_data_makes_no_lane_and_no_figure(live: Live, feed: Callable[..., None], journal: Any) -> None:
@@ -189,3 +227,33 @@ async def test_watchers_are_bounded_and_end_when_the_picture_closes(live: Live) 
     second = watchers[1]
     assert second is not None
     assert await second.next(WITHIN_S) == "closed"
+
+
+def test_open_alarms_show_on_their_gate_until_they_are_closed(
+    live: Live, feed: Callable[..., None], journal: Any, store: Store, clock: FixedClock
+) -> None:
+    feed(evt(journal.write(1, Kind.ALARM_TAMPER)[0]), evt(journal.write(1, Kind.ALARM_LOITER)[0]))
+    assert (live.gates["gate-1"].alarms, sorted(live.alarms)) == (2, [1, 2])
+    feed(evt(journal.write(1, Kind.ALARM_LOITER_CLEARED)[0]), evt(journal.write(1, Kind.ALARM_TAMPER_CLEARED)[0]))
+    assert live.alarms[1].state == "cleared"
+    again = Live(clock, SEOUL)
+    again.load(store.picture(again.today(), 50))
+    assert again.alarms == live.alarms
+    _, update = store.alarm_book.acknowledge(1, Operator("Kim", "guard"), clock.now())
+    for picture in (live, again):
+        picture.apply_alarms(update.rows)
+        assert (picture.alarms, picture.gates["gate-1"].alarms) == ({}, 0)
+
+
+async def test_a_watcher_is_told_whether_an_alarm_changed(live: Live, feed: Callable[..., None], journal: Any) -> None:
+    watcher = live.watch()
+    assert watcher is not None
+    task = asyncio.create_task(live.run())
+    found = []
+    for kind in (Kind.ALARM_TAMPER, Kind.ACCESS_GRANTED):
+        feed(evt(journal.write(1, kind)[0]))
+        change = await watcher.next(WITHIN_S)
+        assert isinstance(change, Change)
+        found.append(change.alarms)
+    assert found == [True, False]
+    task.cancel()

@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from controller.alarm_kinds import Category
 from controller.ingest import Figures, StoreThread
 from controller.live import Live
 from controller.metric_families import FAMILIES
@@ -27,8 +28,8 @@ from controller.pages import Condition
 from controller.sorting import sort
 from controller.store import Store
 from controller.webhook_post import Answer, Outcome
-from controller.webhook_settings import Category, Webhook
-from controller.webhooks import LoggedTroubles, Sender
+from controller.webhook_settings import Webhook
+from controller.webhooks import Sender
 from policy.situation import ClockQuality
 from protocol import topics
 from protocol.events import TIMED, Kind
@@ -40,6 +41,11 @@ from tests.controller.receiver import Held
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 QUARTER = timedelta(minutes=15)
 CAMERA = CameraHealth("camera.hall", 15, 8, 6, 1, 4000, 9000, ("gain",))
+
+
+class NoTroubles:
+    async def trouble(self, kind: str, detail: str, *, holds: bool) -> None:
+        raise AssertionError((kind, detail, holds))
 
 
 class Site:
@@ -153,7 +159,7 @@ def whole(site: Site, journal: Journal, database: Path) -> None:
             post=post,
             clock=site.clock,
             random=Random(1),
-            troubles=LoggedTroubles(),
+            troubles=NoTroubles(),
         )
     )
     site.store.webhooks.begin("room")

@@ -53,11 +53,19 @@ async def thread() -> AsyncIterator[StoreThread]:
     found.shutdown()
 
 
-def make(store: Store, thread: StoreThread, clock: Hand, sleep: Any = None) -> Upkeep:
+class Told:
+    def __init__(self) -> None:
+        self.holds: list[tuple[str, bool]] = []
+
+    async def trouble(self, kind: str, _detail: str, *, holds: bool) -> None:
+        self.holds.append((kind, holds))
+
+
+def make(store: Store, thread: StoreThread, clock: Hand, sleep: Any = None, troubles: Told | None = None) -> Upkeep:
     async def at_once(_seconds: float) -> None:
         await asyncio.sleep(0)
 
-    return Upkeep(store, thread, clock=clock, random=Random(1), sleep=sleep or at_once)
+    return Upkeep(store, thread, clock=clock, random=Random(1), troubles=troubles or Told(), sleep=sleep or at_once)
 
 
 async def test_counts_all_in_steps_and_removes_every_hour(

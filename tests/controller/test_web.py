@@ -13,15 +13,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from controller import web
-from controller.batch import Stored
+from controller.alarm_kinds import Severity
+from controller.alarm_rows import ACKNOWLEDGED, CLEARED, RAISED
 from controller.live import Live
-from controller.pages import Condition, Pages
+from controller.pages import SHOWN_ALARMS, Condition, Pages
 from controller.sorting import sort
 from controller.store import Store
-from controller.wording import CLOCKS, KINDS, LANGUAGES, STATES, TEXTS
+from controller.wording import ALARM_STATES, CLOCKS, KINDS, LANGUAGES, SEVERITIES, STATES, TEXTS
 from policy.reasons import WORDING, Reason
 from policy.situation import ClockQuality
 from protocol import topics
+from protocol.command import Operator
 from protocol.events import Kind
 from protocol.health import Health
 from protocol.status import GateState, LaneState, LaneStatus, Online
@@ -53,11 +55,8 @@ class Site:
         self.store, self.condition = store, Condition(True, True)
         self.live = Live(OnThatDay(), ZoneInfo("Asia/Seoul"))
 
-        async def events_after(after: int, limit: int) -> list[Stored]:
-            return store.events(after, limit)
-
         pages = Pages(self.live, "hq", lambda: self.condition)
-        site = web.Web(live=self.live, pages=pages, condition=lambda: self.condition, events_after=events_after)
+        site = web.Web(live=self.live, pages=pages, condition=lambda: self.condition)
         self.server = web.server(site.app)
         self.sock = web.listen("127.0.0.1", 0)
         self.port = self.sock.getsockname()[1]
@@ -154,7 +153,7 @@ async def test_another_language_is_korean_and_sets_nothing(site: Site, lang: str
 )
 async def test_a_foreign_host_header_is_refused(site: Site, host: str) -> None:
     """DNS rebinding: a name that resolves to 127.0.0.1 must not read the page."""
-    for target in ("/", "/live", "/api/gates", "/static/app.js"):
+    for target in ("/", "/live", "/healthz", "/static/app.js"):
         answer = await site.get(target, host=host)
         assert answer.status == 421
         assert "gate-1" not in answer.body
@@ -165,7 +164,7 @@ async def test_loopback_names_are_accepted(site: Site, host: str) -> None:
     assert (await site.get("/healthz", host=host)).status == 200
 
 
-@pytest.mark.parametrize("target", ["/", "/api/gates", "/static/app.css", "/static/../config.py", "/nowhere"])
+@pytest.mark.parametrize("target", ["/", "/healthz", "/static/app.css", "/static/../config.py", "/nowhere"])
 async def test_every_answer_carries_the_security_headers(site: Site, target: str) -> None:
     headers = (await site.get(target)).headers
     policy = headers["content-security-policy"]
@@ -192,7 +191,7 @@ async def test_files_outside_static_are_not_served(site: Site) -> None:
 
 async def test_only_reading_is_allowed(site: Site) -> None:
     for method in ("POST", "PUT", "DELETE"):
-        for target in ("/", "/api/events", "/live"):
+        for target in ("/", "/healthz", "/live"):
             assert (await site.get(target, method=method)).status == 405
 
 
@@ -250,34 +249,42 @@ async def test_too_many_viewers_are_told_to_come_later(site: Site) -> None:
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
 
 
-async def test_the_interface_pages_through_events_by_arrival(site: Site, journal: Any) -> None:
-    site.feed(*((topics.event("hq", "gate-1"), record) for record in journal.write(5)))
-    first = json.loads((await site.get("/api/events?limit=3")).body)
-    assert [event["id"] for event in first["events"]] == [f"gate-1/e1/{n}" for n in (1, 2, 3)]
-    rest = json.loads((await site.get(f"/api/events?after={first['next']}")).body)
-    assert [event["data"]["lane"] for event in rest["events"]] == ["l1", "l1"]
-    assert json.loads((await site.get(f"/api/events?after={rest['next']}")).body) == {
-        "events": [],
-        "next": rest["next"],
-    }
-
-
 @pytest.mark.parametrize(
-    "query",
-    ["after=-1", "after=x", "limit=0", "limit=501", f"after={2**63}", "limit=" + "9" * 400, "after=%E4%B8%80"],
+    ("language", "words"),
+    [
+        ("ko", ("위급 · 훼손 감지", "진행 중, 미확인", "함체와 배선")),
+        ("en", ("Critical · Tamper", "Going on", "the housing")),
+    ],
 )
-async def test_a_bad_number_is_named(site: Site, query: str) -> None:
-    answer = await site.get(f"/api/events?{query}")
-    assert answer.status == 400
-    assert query.split("=", maxsplit=1)[0] in json.loads(answer.body)["error"]
+async def test_an_alarm_reaches_the_page_live_with_what_to_do_and_goes_when_it_is_closed(
+    site: Site, journal: Any, language: str, words: tuple[str, ...]
+) -> None:
+    reader, writer = await site.open(f"/live?lang={language}")
+    assert 'id="alarms"' in (await read_event(reader, "all"))["main"]
+    site.feed((topics.event("hq", "gate-1"), journal.write(1, Kind.ALARM_TAMPER)[0]))
+    part = await read_event(reader, "part")
+    for word in words:
+        assert word in part["alarms"]
+    assert words[0].split(" · ")[1] in part["gates"]["gate:gate-1"]
+    assert words[0].split(" · ")[0] in part["open"]
+    site.feed((topics.event("hq", "gate-1"), journal.write(1)[0]))
+    assert (await read_event(reader, "part"))["alarms"] is None
+    site.feed((topics.event("hq", "gate-1"), journal.write(1, Kind.ALARM_TAMPER_CLEARED)[0]))
+    await read_event(reader, "part")
+    site.live.apply_alarms(site.store.alarm_book.acknowledge(1, Operator("Kim", "guard"), OnThatDay().now())[1].rows)
+    part = await read_event(reader, "part")
+    assert part["alarms"].strip() == part["open"].strip() == ""
+    writer.close()
 
 
-async def test_the_interface_tells_gates_and_lanes(site: Site, journal: Any) -> None:
-    site.feed(*messages(journal))
-    [gate] = json.loads((await site.get("/api/gates")).body)["gates"]
-    assert (gate["gate"], gate["online"], gate["outbox"], gate["clock"]) == ("gate-1", True, 3, "holdover")
-    assert gate["mark"] == 3 + len(Kind)
-    assert {lane["lane"] for lane in gate["lanes"]} == {f"l{n}" for n in range(1, len(LaneState) + 1)}
+async def test_the_page_shows_the_worst_alarms_and_says_how_many_more_there_are(site: Site, journal: Any) -> None:
+    records = [journal.write(1, Kind.ALARM_LOITER, lane=f"l{n}")[0] for n in range(SHOWN_ALARMS + 2)]
+    records += journal.write(1, Kind.ALARM_FORCED)
+    site.feed(*((topics.event("hq", "gate-1"), record) for record in records))
+    body = (await site.get("/")).body
+    assert body.count('id="alarm:') == SHOWN_ALARMS
+    assert "그 밖에 3건" in body
+    assert body.index("강제 진입") < body.index("통로 앞 머무름")
 
 
 async def test_healthz_says_what_is_missing(site: Site) -> None:
@@ -292,7 +299,9 @@ def test_every_event_and_state_has_words_and_a_sign() -> None:
     assert list(KINDS) == list(Kind)
     assert list(STATES) == list(LaneState)
     assert list(CLOCKS) == list(ClockQuality)
-    for label in (*KINDS.values(), *STATES.values(), *CLOCKS.values()):
+    assert list(SEVERITIES) == list(Severity)
+    assert list(ALARM_STATES) == [RAISED, ACKNOWLEDGED, CLEARED]
+    for label in (*KINDS.values(), *STATES.values(), *CLOCKS.values(), *SEVERITIES.values(), *ALARM_STATES.values()):
         assert label.sign and label.ko and label.en, label  # noqa: PT018  # one claim: the row is complete
 
 

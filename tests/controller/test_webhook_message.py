@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller import webhook_settings
-from controller.webhook_message import ABOUT_WEBHOOKS, ChangeRow, Message, category, compose, headers, trial, wanted
+from controller.alarm_kinds import WEBHOOK, Category
+from controller.webhook_message import ChangeRow, Message, category, compose, headers, trial, wanted
 from controller.webhook_post import MAX_RETRY_AFTER_S, Outcome, judge
-from controller.webhook_settings import Category, SecretError, Webhook, read_secrets
+from controller.webhook_settings import SecretError, Webhook, read_secrets
 from protocol.events import TIMED, Kind
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -129,13 +130,13 @@ def test_the_signature_matches_the_specifications_own_example() -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        *((kind, Category.ALARMS) for kind in ("alarm.forced", "alarm.tamper", "fire.asserted", "power.mains_lost")),
+        *((kind, Category.ALARM) for kind in ("alarm.forced", "alarm.tamper", "fire.asserted", "power.mains_lost")),
         ("alarm.uplink", Category.HEALTH),
-        *((f"record.{each}", Category.ALARMS) for each in ("chain", "conflict", "rewind", "poison")),
+        *((f"record.{each}", Category.ALARM) for each in ("chain", "conflict", "rewind", "poison")),
         *((each, Category.HEALTH) for each in ("gate.offline", "gate.outbox", "device.degraded", "controller.disk")),
         ("clock.unset", Category.HEALTH),
         ("sensor.fault", Category.HEALTH),
-        (ABOUT_WEBHOOKS, Category.HEALTH),
+        (WEBHOOK, Category.HEALTH),
     ],
 )
 def test_every_alarm_is_of_one_category(kind: str, expected: Category) -> None:
@@ -146,7 +147,7 @@ def test_a_webhook_gets_its_categories_from_its_severity_on() -> None:
     alarm, health = composed(), composed(kind="device.degraded", severity="minor", detail="camera.hall")
     assert wanted(alarm, HOOK)
     assert wanted(health, HOOK)
-    assert not wanted(health, replace(HOOK, events=frozenset({Category.ALARMS})))
+    assert not wanted(health, replace(HOOK, events=frozenset({Category.ALARM})))
     assert not wanted(alarm, replace(HOOK, events=frozenset({Category.HEALTH})))
     assert not wanted(health, replace(HOOK, severity="major"))
     assert wanted(alarm, replace(HOOK, severity="critical"))
@@ -154,7 +155,7 @@ def test_a_webhook_gets_its_categories_from_its_severity_on() -> None:
 
 
 def test_a_webhook_is_not_told_of_its_own_failure() -> None:
-    of_room = composed(kind=ABOUT_WEBHOOKS, detail="room", gate="", lane="")
+    of_room = composed(kind=WEBHOOK, detail="room", gate="", lane="")
     assert not wanted(of_room, HOOK)
     assert wanted(of_room, replace(HOOK, name="other"))
 

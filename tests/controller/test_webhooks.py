@@ -21,11 +21,12 @@ from typing import Any
 
 import pytest
 
+from controller.alarm_kinds import Category
 from controller.ingest import StoreThread
 from controller.store import Store
 from controller.webhook_message import Message
 from controller.webhook_post import Answer, CaError, Post
-from controller.webhook_settings import Category, Webhook
+from controller.webhook_settings import Webhook
 from controller.webhooks import CAP_S, REFUSALS, Sender
 from protocol.clock import rfc3339
 from testbed.pki import DevicePki
