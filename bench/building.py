@@ -149,14 +149,14 @@ class Month:
             f'{joined},"point":"{lane}","carrier":"{carrier}","assurance":["holder_key"],"pol":41,"trust":"2026-11-23.17",'
             f'"lat_ms":{{"last_byte":{total - ours:.1f},"decided":{total:.1f},"ours":{ours:.1f}}}'
         )
-        cell = (int(at) // 900, gate_name(gate), lane, carrier)
-        self.latencies[*cell, "ours", bucket_of(round(ours, 1))] += 1
-        self.latencies[*cell, "total", bucket_of(round(total, 1))] += 1
         if chance < 0.08:
             reason = REASONS[int(random.random() ** 2 * len(REASONS))]
             more = f'{decided},"reason":"{reason}"'
             yield self._row(at, gate, "access.denied", lane, direction, more, attempt, reason, carrier)
             return
+        cell = (int(at) // 900, gate_name(gate), lane, carrier)
+        self.latencies[*cell, "ours", bucket_of(round(ours, 1))] += 1
+        self.latencies[*cell, "total", bucket_of(round(total, 1))] += 1
         yield self._row(at, gate, "access.granted", lane, direction, decided, attempt, carrier=carrier)
         yield self._row(at + 0.1, gate, "lane.opened", lane, direction, joined, attempt)
         if random.random() < PASS:
