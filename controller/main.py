@@ -39,6 +39,7 @@ from controller.enrolled import Enrolled
 from controller.ingest import Ingest, StoreThread
 from controller.live import LAST_EVENTS, Live
 from controller.officer import OfficerApi
+from controller.openapi import OpenApi
 from controller.pages import Condition, Pages
 from controller.queries import Queries, warm
 from controller.reader import QueryThread
@@ -95,6 +96,7 @@ class Controller:
         self.desk: AlarmDesk | None = None
         self.commands: Commands | None = None
         self.emergency: EmergencyState | None = None
+        self.site: web.Web | None = None
         self._server: web.Server | None = None
         self.url = ""
         """Address of the live page, known after `start`."""
@@ -150,7 +152,7 @@ class Controller:
         except TlsFilesError as error:
             raise StartError(f"MQTT 인증서나 키를 쓸 수 없습니다.\nMQTT certificate or key: {error}") from error
         pages = Pages(self.live, config.site, self.condition)
-        site = web.Web(
+        site = self.site = web.Web(
             live=self.live, pages=pages, condition=self.condition, more=[*routes, *await self._reading(store)]
         )
         self._server = web.server(site.app)
@@ -216,7 +218,7 @@ class Controller:
         token = await _token(config.place.officer_token)
         officer = OfficerApi(queries, self._query_thread, store.reads, self._thread, self._clock, token)
         read = ReadApi(self.live, queries, self._query_thread, self.condition, self.enrolled.gates, k=reports.k)
-        return [*read.routes(), *officer.routes(), *StreamApi(self.stream).routes()]
+        return [*read.routes(), *officer.routes(), *StreamApi(self.stream).routes(), *OpenApi().routes()]
 
     async def wait(self) -> None:
         """Returns never; raises what ended one of the parts."""
