@@ -128,3 +128,17 @@ def test_what_is_asked_as_described_or_not_is_answered_as_described(case: schema
 @settings(CHECKED, max_examples=300)
 def test_what_is_asked_as_described_or_not_is_answered_as_described_at_length(case: schemathesis.Case[Any]) -> None:
     asked(case)
+
+
+def test_the_page_names_every_path_and_every_code_of_an_error() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "api.md").read_text("utf-8")
+    for path in DESCRIPTION["paths"]:
+        assert path == "/metrics" or path in page, path
+    source = "".join(each.read_text("utf-8") for each in sorted((root / "controller").glob("*.py")))
+    codes = set(re.findall(r'ApiError\(\s*\d{3},\s*"(\w+)"', source)) | set(
+        re.findall(r'unavailable\(\s*"(\w+)"', source)
+    )
+    assert codes >= {"wrong_parameter", "not_permitted", "store", "token"}
+    for code in codes:
+        assert f"`{code}`" in page, code
