@@ -20,6 +20,7 @@ from starlette.routing import Route
 from controller.alarm_book import EndsByItselfError, NoSuchAlarmError
 from controller.alarm_kinds import KINDS
 from controller.alarm_rows import AlarmRow
+from controller.api_parameters import Parameters
 from controller.commands_api import operator_of
 from controller.requests import V1, ApiError, check_token, json_object, not_found, only, store_unavailable
 from protocol.command import Operator
@@ -48,6 +49,7 @@ class AlarmsApi:
 
     async def open(self, request: Request) -> Response:
         check_token(request, self._token)
+        Parameters.of_query(request.query_params).done()
         return JSONResponse({"alarms": [body(row) for row in sorted(self._open(), key=lambda row: row.id)]})
 
     async def acknowledge(self, request: Request) -> Response:

@@ -43,6 +43,7 @@ from controller.integrity import DamagedError
 from controller.live import LAST_EVENTS, Live
 from controller.metrics import Metrics
 from controller.officer import OfficerApi
+from controller.openapi import OpenApi
 from controller.pages import Condition, Pages
 from controller.queries import Queries, warm
 from controller.reader import QueryThread
@@ -116,6 +117,7 @@ class Controller:
             busy_since=lambda: None if self.ingest is None else self.ingest.busy_since,
             senders=lambda: () if self.webhooks is None else self.webhooks.senders,
         )
+        self.site: web.Web | None = None
         self._server: web.Server | None = None
         self.url = ""
         """Address of the live page, known after `start`."""
@@ -191,7 +193,7 @@ class Controller:
         except TlsFilesError as error:
             raise StartError(f"MQTT 인증서나 키를 쓸 수 없습니다.\nMQTT certificate or key: {error}") from error
         pages = Pages(self.live, config.site, self.condition)
-        site = web.Web(
+        site = self.site = web.Web(
             live=self.live,
             pages=pages,
             condition=self.condition,
@@ -285,7 +287,7 @@ class Controller:
         token = await _token(config.place.officer_token)
         officer = OfficerApi(queries, self._query_thread, store.reads, self._thread, self._clock, token)
         read = ReadApi(self.live, queries, self._query_thread, self.condition, self.enrolled.gates, k=reports.k)
-        return [*read.routes(), *officer.routes(), *StreamApi(self.stream).routes()]
+        return [*read.routes(), *officer.routes(), *StreamApi(self.stream).routes(), *OpenApi().routes()]
 
     def _webhooks(self, store: Store, desk: AlarmDesk) -> Webhooks:
         """Raises StartError."""

@@ -96,15 +96,14 @@ class Web:
     ) -> None:
         """`more`: what others answer."""
         self._live, self._pages, self._condition = live, pages, condition
-        self.app: ASGIApp = Guard(
-            application(
-                Route("/", self.index),
-                Route("/live", self.stream),
-                Route("/healthz", self.healthz),
-                *more,
-                Mount("/static", StaticFiles(directory=STATIC)),
-            )
+        self.routes: Sequence[BaseRoute] = (
+            Route("/", self.index),
+            Route("/live", self.stream),
+            Route("/healthz", self.healthz),
+            *more,
+            Mount("/static", StaticFiles(directory=STATIC)),
         )
+        self.app: ASGIApp = Guard(application(*self.routes))
 
     async def index(self, request: Request) -> Response:
         language = _language(request)

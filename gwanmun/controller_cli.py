@@ -3,6 +3,7 @@
     gwanmun controller --config FILE                        runs it
     gwanmun controller command --config FILE VERB …         an order, through its API on loopback
     gwanmun controller deletions --config FILE              what retention removed (gwanmun.backup_cli)
+    gwanmun controller passages --config FILE …             exact times of passages, for a security officer
     gwanmun controller reads --config FILE                  who read exact times of passages
     gwanmun controller webhooks --config FILE               how far its webhooks are (gwanmun.webhooks_cli)
     gwanmun controller alarms --config FILE …               alarms that are open; acknowledge or clear one
@@ -26,14 +27,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from controller.commands import DONE, NO_ANSWER
 from controller.config import ConfigError
 from controller.main import run
-from gwanmun import alarms_cli, reads_cli, webhooks_cli
+from gwanmun import alarms_cli, passages_cli, reads_cli, webhooks_cli
 from gwanmun.controller_client import Api, UsageError, connect, refusal
 from protocol import command as wire
 from protocol.command import ALL, EMERGENCY, OF_THE_GATE, TWO_OPERATORS, CommandVerb, OpenReason
 from protocol.emergency import MAX_LEVEL
 
 EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_ANSWER = 0, 1, 2, 3
-COMMAND, ALARMS, DELETIONS, READS = "command", "alarms", "deletions", "reads"
+COMMAND, ALARMS, DELETIONS, READS, PASSAGES = "command", "alarms", "deletions", "reads", "passages"
 
 VERBS: Mapping[str, str] = {
     CommandVerb.OPEN_ONCE: "한 사람을 한 번 통과시킴 / let one person through once",
@@ -66,6 +67,8 @@ def main(argv: Sequence[str]) -> int:
         return reads_cli.main(argv[1:])
     if argv[:1] == [webhooks_cli.WEBHOOKS]:
         return webhooks_cli.main(argv[1:])
+    if argv[:1] == [PASSAGES]:
+        return passages_cli.main(argv[1:])
     return run(_server_parser().parse_args(argv).config)
 
 
@@ -161,9 +164,10 @@ def _server_parser() -> argparse.ArgumentParser:
         description="건물 관제 서버를 실행합니다 / run the building controller",
         epilog="지시를 내리려면 / to give an order: gwanmun controller command --help; "
         "지운 것을 보려면 / to see what was removed: gwanmun controller deletions --help; "
-        "정확한 시각을 본 기록 / who read exact times: gwanmun controller reads --help; "
         "웹훅 / webhooks: gwanmun controller webhooks --help; "
-        "경보를 보려면 / to see alarms: gwanmun controller alarms --help",
+        "경보를 보려면 / to see alarms: gwanmun controller alarms --help; "
+        "정확한 시각(보안 담당관) / exact times (security officer): gwanmun controller passages --help; "
+        "정확한 시각을 본 기록 / who read exact times: gwanmun controller reads --help",
     )
     top.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="설정 파일 (TOML) / configuration file (TOML)"

@@ -63,9 +63,10 @@ def refusal(answer: object) -> tuple[str, str]:
     return str(error.get("ko", "")), str(error.get("en", ""))
 
 
-def connect(config: Path, url: str | None) -> Api:
-    """Raises ConfigError or UsageError."""
-    web, token_file = load_api(config)
+def connect(config: Path, url: str | None, token_file: Path | None = None) -> Api:
+    """`token_file`: another than that of orders. Raises ConfigError or UsageError."""
+    web, orders_token = load_api(config)
+    token_file = token_file or orders_token
     if url is None and not web.port:
         raise UsageError("web.port가 0이면 --url이 있어야 합니다\n--url is expected where web.port is 0")
     host = f"[{web.bind}]" if ":" in web.bind else web.bind

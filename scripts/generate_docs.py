@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import messages_page  # noqa: E402  the path comes first
+import openapi_page  # noqa: E402  the path comes first
 import passage_page  # noqa: E402  the path comes first
 import verification_page  # noqa: E402  the path comes first
 
@@ -43,6 +44,7 @@ def reasons() -> str:
 
 
 PAGES = {
+    "controller/openapi.json": openapi_page.page,
     "docs/messages.md": messages_page.page,
     "docs/passage.md": passage_page.page,
     "docs/reasons.md": reasons,

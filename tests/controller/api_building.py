@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from random import Random
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.routing import Route
 
 from controller import web
+from controller.alarm_rows import AlarmRow, AlarmUpdate
+from controller.alarms_api import AlarmsApi
 from controller.api import ReadApi
+from controller.commands import Commands
 from controller.commands_api import CommandsApi
+from controller.emergency import EmergencyState
 from controller.ingest import StoreThread
 from controller.live import Live
 from controller.officer import OfficerApi
+from controller.openapi import OpenApi
 from controller.pages import Condition
 from controller.queries import Queries
 from controller.reader import QueryThread
@@ -30,9 +38,11 @@ from protocol import topics
 from protocol.command import Operator
 from protocol.events import Kind
 from protocol.health import Health
+from protocol.mqtt import NOT_CONNECTED, PubResult
 from protocol.status import GateState, LaneState, LaneStatus, Online
 from tests.controller.conftest import SEOUL, SITE, START, Journal, Sent, keys
 
+T = TypeVar("T")
 TOKEN, OFFICER = "token-of-orders", "token-of-the-officer"
 K = 5
 NOW = START + timedelta(minutes=20)
@@ -58,6 +68,30 @@ class PinnedClock:
         return self.at.timestamp()
 
 
+class NoBroker:
+    async def publish(self, *_: object, **__: object) -> PubResult:
+        return PubResult(False, NOT_CONNECTED)
+
+
+class AlarmBook:
+    """What operators do about alarms, as controller.alarm_desk does it."""
+
+    def __init__(self, building: Building) -> None:
+        self._building = building
+
+    async def acknowledge(self, alarm: int, operator: Operator) -> AlarmRow:
+        return await self._do(partial(self._building.store.alarm_book.acknowledge, alarm, operator))
+
+    async def clear(self, alarm: int, operator: Operator) -> AlarmRow:
+        return await self._do(partial(self._building.store.alarm_book.clear, alarm, operator))
+
+    async def _do(self, work: Callable[[datetime], tuple[AlarmRow, AlarmUpdate]]) -> AlarmRow:
+        row, update = await self._building.keeper.call(partial(work, self._building.clock.now()))
+        self._building.live.apply_alarms(update.rows)
+        self._building.stream.alarms(update)
+        return row
+
+
 class Building:
     def __init__(self, directory: Path, clock: PinnedClock | None = None) -> None:
         self.clock = clock or PinnedClock()
@@ -65,6 +99,7 @@ class Building:
         self.live = Live(self.clock, SEOUL)
         self.stream = LiveStream(self.live, "run1")
         self.condition = Condition(True, True)
+        self._random = Random(1)
         self.queries = Queries(directory / "controller.db", SEOUL, k=K, clock=self.clock)
         self.keeper, self.thread = StoreThread(), QueryThread()
         self.app = web.Guard(web.application(*self.routes()))
@@ -73,8 +108,24 @@ class Building:
     def routes(self) -> list[Route]:
         read = ReadApi(self.live, self.queries, self.thread, lambda: self.condition, lambda: ["gate-1", "gate-2"], k=K)
         officer = OfficerApi(self.queries, self.thread, self.store.reads, self.keeper, self.clock, OFFICER)
-        commands = CommandsApi(None, None, TOKEN)
-        return [*read.routes(), *officer.routes(), *commands.routes(), *StreamApi(self.stream).routes()]
+        commands = CommandsApi(self._give(Commands), self._give(EmergencyState), TOKEN)
+        alarms = AlarmsApi(AlarmBook(self), self.live.alarms.values, TOKEN)
+        return [
+            *read.routes(),
+            *officer.routes(),
+            *commands.routes(),
+            *alarms.routes(),
+            *StreamApi(self.stream).routes(),
+            *OpenApi().routes(),
+        ]
+
+    def _give(self, what: Callable[..., T]) -> T:
+        """Orders that are recorded, and find no broker."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        chance = self._random.randbytes
+        return what(
+            NoBroker(), self.store.orders, self.keeper, site=SITE, key=key, clock=self.clock, random_bytes=chance
+        )
 
     def feed(self, gate: str, records: Iterable[bytes] = (), **more: bytes) -> None:
         """Records and, by leaf, other messages of one gate, in one batch."""

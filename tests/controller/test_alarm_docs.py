@@ -43,4 +43,4 @@ def test_bounds_and_times_are_those_of_the_code() -> None:
 
 def test_every_route_is_named() -> None:
     for route in AlarmsApi(None, list, "").routes():  # type: ignore[arg-type]  # nothing is asked of it
-        assert route.path.replace(":int", "") in PAGE
+        assert route.path.replace(":id", "") in PAGE

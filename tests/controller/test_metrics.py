@@ -166,8 +166,8 @@ def whole(site: Site, journal: Journal, database: Path) -> None:
     with sqlite3.connect(database) as db:
         db.execute("INSERT INTO deletions VALUES (1, '2026-11-24T03:00:00.000Z', 'events', '', 1, '', '', '')")
         db.execute(
-            "INSERT INTO alarm_states (gate, lane, kind, detail, severity, epoch, seq, count, raised, last) "
-            "VALUES ('gate-1', 'l1', 'alarm.forced', '', 'critical', 'e1', 1, 1, 't', 't')"
+            "INSERT INTO alarm_states (gate, lane, kind, detail, severity, epoch, seq, count, raised, last, "
+            "occurred, level) VALUES ('gate-1', 'l1', 'alarm.forced', '', 'critical', 'e1', 1, 1, 't', 't', 't', 0)"
         )
         db.execute("INSERT INTO alarm_changes (alarm, time, change, body) VALUES (1, 't', 'raised', '{}')")
     db.close()

@@ -23,18 +23,21 @@ def alarm(
     past: Past, number: int, *, gate: str = "gate-1", acknowledged: str | None = None, cleared: str | None = None
 ) -> None:
     past.db.execute(
-        "INSERT INTO alarm_states (id, gate, lane, kind, detail, severity, epoch, seq, count, raised, last, acknowledged, "
-        "operator, role, escalated, cleared) VALUES (?,?,'l1','alarm.held','','high','e1',?,1,?,?,?,?,?,NULL,?)",
+        "INSERT INTO alarm_states (id, gate, lane, kind, detail, severity, epoch, seq, count, raised, last, occurred, level, "
+        "acknowledged, operator, role, cleared, closed) VALUES (?,?,'l1','alarm.held',?,'major','e1',?,1,?,?,?,0,?,?,?,?,?)",
         (
             number,
             gate,
+            str(number),
             number,
+            rfc3339(DAY),
             rfc3339(DAY),
             rfc3339(DAY),
             acknowledged,
             acknowledged and "Kim",
             acknowledged and "guard",
             cleared,
+            acknowledged and cleared,
         ),
     )
 
@@ -75,10 +78,12 @@ def test_alarms_come_newest_first_by_state_and_gate(past: Past) -> None:
     alarm(past, 5, cleared="2026-11-24T00:00:00.000Z")
     queries = past.queries()
     assert [row.id for row in queries.alarms().rows] == [5, 4, 3, 2, 1]
-    assert [row.state for row in queries.alarms().rows] == ["cleared", "cleared", "acknowledged", "raised", "raised"]
+    assert [row.state for row in queries.alarms().rows] == ["cleared", "closed", "acknowledged", "raised", "raised"]
     assert [row.id for row in queries.alarms(state="raised").rows] == [2, 1]
     assert [row.id for row in queries.alarms(state="acknowledged").rows] == [3]
-    assert [row.id for row in queries.alarms(state="cleared").rows] == [5, 4]
+    assert [row.id for row in queries.alarms(state="cleared").rows] == [5]
+    assert [row.id for row in queries.alarms(state="closed").rows] == [4]
+    assert [row.id for row in queries.alarms(state="open").rows] == [5, 3, 2, 1]
     assert [row.id for row in queries.alarms(gate="gate-1", state="raised").rows] == [1]
     first = queries.alarms(limit=2)
     assert [row.id for row in queries.alarms(after=first.next, limit=2).rows] == [3, 2]
