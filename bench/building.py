@@ -287,9 +287,9 @@ def _rest(db: sqlite3.Connection, month: Month) -> None:
         time, gate = moment(number, alarms), gate_name(random.randrange(month.size.gates))
         cleared = None if number > alarms - 20 else time
         db.execute(
-            "INSERT INTO alarm_states (id, gate, lane, kind, detail, severity, epoch, seq, count, raised, last, cleared) "
-            "VALUES (?,?,'l1-in','alarm.held','','high',?,?,1,?,?,?)",
-            (number, gate, EPOCH, number, time, time, cleared),
+            "INSERT INTO alarm_states (id, gate, lane, kind, detail, severity, epoch, seq, count, raised, last, occurred, level, "
+            "cleared, closed) VALUES (?,?,'l1-in','alarm.held',?,'major',?,?,1,?,?,?,0,?,?)",
+            (number, gate, str(number), EPOCH, number, time, time, time, cleared, cleared),
         )
         for change in ("raised", "acknowledged", "cleared"):
             db.execute(

@@ -346,6 +346,19 @@ async def test_one_that_does_not_read_holds_up_nobody_and_is_told_of_the_hole(si
         each.close()
 
 
+async def test_one_that_takes_nothing_for_long_loses_its_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.stream_api.STUCK_S", 0.05)
+    _, _, stuck = await site.open()
+    stream = site.building.stream
+    await until(lambda: stream.watching == 1)
+    (watcher,) = stream._watchers
+    while stream.watching:  # until every buffer on the way is full
+        for number in range(100):
+            stream.alarms(alarm(number, text="x" * 5000))
+        await until(lambda: watcher.at == stream.ring.end or not stream.watching)
+    stuck.close()
+
+
 async def drain(reader: asyncio.StreamReader) -> None:
     """Read on until the hole is told."""
     tail = b""
