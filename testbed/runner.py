@@ -19,7 +19,19 @@ from testbed.scenario import GRANTED, Attempt
 DECISION_S = 25.0
 PASSAGE_S = 10.0
 ARRIVAL_S = 30.0
-SHOWN = ("/", "/?lang=en", "/metrics")
+API = (
+    "events?limit=500",
+    "gates",
+    "traffic",
+    "latency",
+    "refusals",
+    "occupancy",
+    "muster",
+    "alarms",
+    "orders",
+    "reports/passages",
+)
+SHOWN = ("/", "/?lang=en", "/metrics", *(f"/api/v1/{each}" for each in API))
 """What the controller answers to whoever asks, searched for canaries as its files are."""
 _DECIDED = frozenset({Kind.ACCESS_GRANTED, Kind.ACCESS_DENIED, Kind.ACCESS_UNREADABLE})
 
