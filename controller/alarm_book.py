@@ -36,6 +36,8 @@ from protocol.command import Operator
 from protocol.events import Kind
 from protocol.health import Health
 
+STARTING_S = 20
+"""An agent that has just begun tells of devices that are only being opened; the next health comes after 30 s."""
 OUTBOX_RELIEF, DISK_RELIEF = 0.5, 1.25
 """A condition with a limit is over at this multiple of it, so that it does not come and go."""
 
@@ -153,6 +155,8 @@ class AlarmBook(AlarmLedger):
         self._condition((gate, "", UNSET, ""), holds=health.clock is ClockQuality.UNSET)
         down = {(gate, "", DEVICE, name) for name in health.degraded}
         known = {key for key in self._keys_of(gate) if key[2] == DEVICE}
+        if health.uptime_s < STARTING_S:
+            down &= known
         for key in down | known:
             self._condition(key, holds=key in down)
 

@@ -107,7 +107,8 @@ async def scripted(building: Building, terminal: Terminal) -> int:
     unexpected = sum(not result.expected for result in runner.results) + failed_incidents + len(count.leaks)
     kinds = len(crowd.canaries.counts)
     terminal.say(
-        f"발급한 값 {len(crowd.canaries)}개({kinds}종)를 저널·데이터베이스·로그·MQTT·화면·API·지표에서 찾음: {len(count.leaks)}건",
+        f"발급한 값 {len(crowd.canaries)}개({kinds}종)를 저널·데이터베이스·로그·MQTT·화면·API·지표에서 찾음: "
+        f"{len(count.leaks)}건",
         f"searched journals, databases, logs, MQTT, page, API and metrics for {len(crowd.canaries)} values of {kinds} kinds: "
         f"{len(count.leaks)} found",
     )

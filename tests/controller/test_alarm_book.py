@@ -40,7 +40,7 @@ def only(store: Store) -> AlarmRow:
 
 
 def health(store: Store, now: datetime = START, gate: str = "gate-1", **changes: Any) -> Committed:
-    told = {"boot": "b", "version": "1", "uptime_s": 1, "clock": ClockQuality.SYNCED, "outbox": 0, "outbox_age_s": 0}
+    told = {"boot": "b", "version": "1", "uptime_s": 600, "clock": ClockQuality.SYNCED, "outbox": 0, "outbox_age_s": 0}
     return store.commit(Batch(healths={gate: Health(trust="1", **{**told, **changes})}), now)
 
 
@@ -279,6 +279,15 @@ def test_a_health_over_its_limits_is_an_alarm_until_it_is_well_below(open_store:
     assert len(names(store)) == 2
     health(store, outbox_age_s=0, disk_free_mb=limits.disk_free_mb * 2)
     assert names(store) == []
+
+
+def test_devices_that_a_gate_is_only_opening_are_no_alarm_and_those_that_were_one_stay(store: Store) -> None:
+    health(store, uptime_s=1, degraded=("camera.hall",))
+    assert not store.alarm_book.open()
+    health(store, uptime_s=31, degraded=("camera.hall",))
+    assert only(store).detail == "camera.hall"
+    health(store, uptime_s=1, degraded=("camera.hall", "ble.hall"))
+    assert only(store).detail == "camera.hall"
 
 
 def test_the_same_health_again_changes_nothing(store: Store) -> None:
