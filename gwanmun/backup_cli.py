@@ -21,6 +21,7 @@ from sqlite_utils import Database
 
 from controller import backup as copies
 from controller import deletions as proofs
+from controller import restore as returns
 from controller.backup import BackupError, Summary
 from controller.config import ConfigError, Place, load_place, load_time_zone
 from controller.integrity import read_only
@@ -71,14 +72,14 @@ def restore(argv: Sequence[str], clock: Clock | None = None) -> int:
 
     def work(place: Place) -> int:
         with StateLock(place.lock):
-            kept = copies.restore(
+            done = returns.restore(
                 options.source.absolute(), place.database, site=place.site, now=(clock or SystemClock()).now()
             )
         print("되돌렸습니다. 관제 서버를 시작하면 게이트가 그 뒤의 기록을 다시 보냅니다.")
         print("Restored. Once the controller is started, the gates send again what came after the backup.")
-        if kept is not None:
-            print(f"이전 데이터베이스: {kept} (정확한 시각이 들어 있습니다. 필요 없으면 지우십시오)")
-            print(f"The old database: {kept} (it holds exact times: destroy it once it is not needed)")
+        if done.kept is not None:
+            print(f"이전 데이터베이스: {done.kept} (정확한 시각이 들어 있습니다. 필요 없으면 지우십시오)")
+            print(f"The old database: {done.kept} (it holds exact times: destroy it once it is not needed)")
         return EXIT_OK
 
     return _run(options.config, work)

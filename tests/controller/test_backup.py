@@ -17,9 +17,10 @@ import pytest
 
 from controller import backup as copies
 from controller import deletions, integrity
-from controller.backup import BackupError, back_up, restore
+from controller.backup import BackupError, back_up
 from controller.batch import Committed
 from controller.integrity import DamagedError, UnfinishedError, beside, restoring
+from controller.restore import restore
 from controller.schema import STEPS
 from controller.site_time import EARLY, LATE, Window
 from controller.state_lock import HeldError, StateLock
@@ -53,7 +54,7 @@ def save(database: Path, target: Path, **more: Any) -> copies.Summary:
 
 
 def put_back(source: Path, database: Path, site: str = SITE) -> Path | None:
-    return restore(source, database, site=site, now=START)
+    return restore(source, database, site=site, now=START).kept
 
 
 def test_a_backup_is_one_private_file_with_everything(
@@ -272,55 +273,100 @@ def test_a_backup_of_an_older_version_is_upgraded_at_the_start(tmp_path: Path, o
     assert rows(database, "SELECT name FROM site") == [(SITE,)]
 
 
-@pytest.mark.parametrize("moves", range(6))
-def test_a_restore_cut_short_at_any_move_lets_no_controller_start_and_can_be_repeated(
+MOVES = 12
+"""More steps than a restore has that change a name."""
+
+
+@pytest.mark.parametrize("second", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("first", range(MOVES))
+def test_a_restore_cut_short_at_any_move_keeps_the_old_database_with_its_log_and_can_be_repeated(
     open_store: Callable[[], Store],
     journal: Any,
     commit: Commit,
     database: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    moves: int,
+    first: int,
+    second: int | None,
 ) -> None:
     store = open_store()
     commit(store, *journal.write(3))
     save(database, tmp_path / "b.db")
     commit(store, *journal.write(2))
+    _as_after_a_kill(store, database)
+    done = _cut_short(tmp_path / "b.db", database, first)
+    if restoring(database).exists():
+        with pytest.raises(UnfinishedError):
+            integrity.check(database)
+    if not done and second is not None:
+        _cut_short(tmp_path / "b.db", database, second)
+    put_back(tmp_path / "b.db", database)
+    assert integrity.check(database)
+    assert seqs(database) == [1, 2, 3]
+    assert not restoring(database).exists()
+    kept = {path.name: seqs(path) for path in tmp_path.glob("*.before-*") if not path.name.endswith(("-wal", "-shm"))}
+    old = kept.pop(min(kept))
+    assert old == [1, 2, 3, 4, 5]
+    assert all(each == [1, 2, 3] for each in kept.values())  # what a restore that was done has put in place
+
+
+def test_a_log_without_its_database_is_never_kept_beside_another_database(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(2))
+    _as_after_a_kill(store, database)
+    database.unlink()
+    beside(database, "-shm").unlink(missing_ok=True)
+    log = beside(database, "-wal").read_bytes()
+    assert not _cut_short(tmp_path / "b.db", database, 3)
+    assert put_back(tmp_path / "b.db", database) is None
+    assert [path.read_bytes() for path in tmp_path.glob("*.before-*")] == [log]
+
+
+def test_what_an_earlier_restore_kept_is_never_written_over(
+    store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(2))
+    store.close()
+    kept = [put_back(tmp_path / "b.db", database) for _ in range(3)]
+    assert [seqs(path) for path in kept if path] == [[1, 2, 3, 4, 5], [1, 2, 3], [1, 2, 3]]
+
+
+def _as_after_a_kill(store: Store, database: Path) -> None:
+    """The last commits are in the log alone."""
     log, content = beside(database, "-wal").read_bytes(), database.read_bytes()
     store.close()
     database.write_bytes(content)
     beside(database, "-wal").write_bytes(log)
-    left = [moves]
-    whole: dict[str, Any] = {name: getattr(Path, name) for name in ("rename", "unlink", "write_bytes")}
 
-    def cut(name: str) -> Callable[..., Any]:
+
+def _cut_short(source: Path, database: Path, moves: int) -> bool:
+    """A restore after whose first `moves` changes of a name the power goes. Whether it was done by then."""
+    left = [moves]
+
+    def cut(whole: Callable[..., Any]) -> Callable[..., Any]:
         def move(path: Path, *arguments: Any, **options: Any) -> Any:
-            if not path.name.startswith(".") or name == "rename":
-                if not left[0]:
-                    raise OSError("the power went")
-                left[0] -= 1
-            return whole[name](path, *arguments, **options)
+            if left[0] < 0:
+                return None  # what it would clear away afterwards
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError("the power went")
+            return whole(path, *arguments, **options)
 
         return move
 
-    with monkeypatch.context() as patch:
-        for name in whole:
-            patch.setattr(Path, name, cut(name))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace", "unlink"):
+            patch.setattr(Path, name, cut(getattr(Path, name)))
         try:
-            put_back(tmp_path / "b.db", database)
+            put_back(source, database)
         except OSError:
-            done = False
-        else:
-            done = True
-    if not done and moves:
-        with pytest.raises(UnfinishedError):
-            integrity.check(database)
-    put_back(tmp_path / "b.db", database)
-    assert integrity.check(database)
-    assert seqs(database) == [1, 2, 3]
-    kept = [path for path in tmp_path.iterdir() if ".before-" in path.name and path.suffix not in ("-wal", "-shm")]
-    assert kept
-    assert not restoring(database).exists()
+            return False
+    return True
 
 
 def test_a_database_of_another_site_is_not_opened(tmp_path: Path) -> None:
