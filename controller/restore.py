@@ -6,8 +6,10 @@ one goes on under the name that the first has chosen, so that the old database a
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +19,7 @@ from pathlib import Path
 from controller import files
 from controller.backup import MODE, BackupError, away, copy_all, must_be_whole, new_part, settle, version_of
 from controller.integrity import MAGIC, beside, restoring
+from controller.orders import EMERGENCY_KEPT
 from controller.schema import STEPS
 from controller.store import site_of
 from protocol.clock import rfc3339
@@ -29,6 +32,8 @@ _KEPT = re.compile(r"\.before-\d{8}T\d{6}\.\d{3}Z(-\d+)?")
 class Restored:
     kept: Path | None
     """The old database; None: there was none."""
+    levels: Mapping[str, int] | None
+    """By zone, of the emergency state in the backup, which is not in force; None: none was ever ordered."""
 
 
 def restore(source: Path, database: Path, *, site: str, now: datetime) -> Restored:
@@ -44,10 +49,11 @@ def restore(source: Path, database: Path, *, site: str, now: datetime) -> Restor
             try:
                 copy_all(source, copy, None)
                 _must_be_ours(copy, source, site)
-            except sqlite3.DatabaseError as error:
+                levels = _without_emergency(copy)
+            except (sqlite3.DatabaseError, ValueError) as error:
                 raise _unreadable(source, error) from error
         settle(part)
-        return Restored(_put_in_place(part, database, now))
+        return Restored(_put_in_place(part, database, now), levels)
     finally:
         away(part)
 
@@ -80,6 +86,21 @@ def _must_be_ours(copy: sqlite3.Connection, source: Path, site: str) -> None:
     if found not in (None, site):
         raise BackupError(f"다른 청사의 백업입니다: {found}", f"the backup belongs to another site, {found}")
     must_be_whole(copy, source)
+
+
+def _without_emergency(copy: sqlite3.Connection) -> Mapping[str, int] | None:
+    """What was in force then may be over, and what came later is not in it: the controller must not issue it as if it were new.
+    It learns the newest from the broker (controller.emergency). Raises ValueError, sqlite3.Error."""
+    if not copy.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'emergency'").fetchone():
+        return None  # of a version that knew of none
+    row = copy.execute("SELECT levels FROM emergency WHERE one = ?", [EMERGENCY_KEPT]).fetchone()
+    copy.execute("DELETE FROM emergency")
+    if row is None:
+        return None
+    levels = json.loads(row[0])
+    if not isinstance(levels, dict) or not all(type(level) is int for level in levels.values()):
+        raise ValueError("its emergency state is none")
+    return levels
 
 
 def _put_in_place(part: Path, database: Path, now: datetime) -> Path | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -77,6 +77,7 @@ def restore(argv: Sequence[str], clock: Clock | None = None) -> int:
             )
         print("되돌렸습니다. 관제 서버를 시작하면 게이트가 그 뒤의 기록을 다시 보냅니다.")
         print("Restored. Once the controller is started, the gates send again what came after the backup.")
+        _tell_emergency(done.levels)
         if done.kept is not None:
             print(f"이전 데이터베이스: {done.kept} (정확한 시각이 들어 있습니다. 필요 없으면 지우십시오)")
             print(f"The old database: {done.kept} (it holds exact times: destroy it once it is not needed)")
@@ -144,6 +145,18 @@ def _tell_backup(target: Path, found: Summary) -> None:
         )
     print("들어 있지 않은 것: 키, 인증서, 설정, 등록된 게이트(gates/). 따로 보관하십시오.")
     print("Not in it: keys, certificates, configuration, the enrolled gates (gates/). Keep them apart.")
+
+
+def _tell_emergency(levels: Mapping[str, int] | None) -> None:
+    if levels is None:
+        return
+    listed = ", ".join(f"{zone}={level}" for zone, level in sorted(levels.items()))
+    print(f"백업 때의 비상 상태: {listed or '없음'}. 되살리지 않았습니다.")
+    print("관제 서버는 브로커가 가진 상태를 이어받습니다. 브로커에 없으면 필요한 단계를 다시 지시하십시오.")
+    print(f"The emergency state at the time of the backup: {listed or 'none'}. It was not put back.")
+    print(
+        "The controller takes over what the broker holds. Where the broker holds nothing, order the levels that are needed anew."
+    )
 
 
 def _progress(left: int, pages: int) -> None:

@@ -369,6 +369,49 @@ def _cut_short(source: Path, database: Path, moves: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("levels", [{"b1": 2, "lobby": 1}, {}])
+def test_the_emergency_state_of_a_backup_is_told_and_not_put_back(
+    store: Store,
+    database: Path,
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    levels: dict[str, int],
+) -> None:
+    store.orders.set_emergency(1_795_000_000, levels)
+    save(database, tmp_path / "b.db")
+    store.orders.set_emergency(1_795_000_001, {"annex": 3})
+    store.close()
+    assert restore(tmp_path / "b.db", database, site=SITE, now=START).levels == levels
+    assert rows(database, "SELECT * FROM emergency") == []
+    assert rows(tmp_path / "b.db", "SELECT sequence FROM emergency") == [(1_795_000_000,)]
+    assert backup_cli.restore(["--config", str(config), str(tmp_path / "b.db")]) == 0
+    told = capsys.readouterr().out
+    listed = "b1=2, lobby=1" if levels else "none"
+    assert f"at the time of the backup: {listed}. It was not put back." in told
+    assert "비상 상태" in told
+
+
+def test_a_restore_tells_of_no_emergency_state_where_none_was_ever_ordered(
+    store: Store, database: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(database, tmp_path / "b.db")
+    store.close()
+    assert backup_cli.restore(["--config", str(config), str(tmp_path / "b.db")]) == 0
+    assert "emergency" not in capsys.readouterr().out
+
+
+def test_an_emergency_state_that_cannot_be_read_changes_nothing(store: Store, database: Path, tmp_path: Path) -> None:
+    save(database, tmp_path / "b.db")
+    store.close()
+    for levels in ("{", "[1]", "7"):
+        with closing(sqlite3.connect(tmp_path / "b.db")) as db, db:
+            db.execute("INSERT OR REPLACE INTO emergency VALUES (1, 5, ?)", [levels])
+        with pytest.raises(BackupError, match="cannot be read"):
+            put_back(tmp_path / "b.db", database)
+        assert not list(tmp_path.glob("*.before-*"))
+
+
 def test_a_database_of_another_site_is_not_opened(tmp_path: Path) -> None:
     Store(tmp_path / "c.db", SEOUL, site="annex").close()
     with pytest.raises(OtherSiteError, match="annex"):
