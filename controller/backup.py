@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from sqlite_utils import Database
 
-from controller import files, integrity
+from controller import checksum, files, integrity
 from controller.integrity import beside, read_only
 from controller.retention import Removal, Retention
 from controller.rollups import Rollups
@@ -62,9 +62,14 @@ def back_up(
     progress: Progress | None = None,
 ) -> Summary:
     """Copy the state of this moment. `detail`: with the exact times at which people passed. Raises BackupError, sqlite3.Error,
-    OSError; `target` is there as a whole or not at all."""
-    if target.exists():
-        raise BackupError(f"이미 있는 파일입니다: {target}", f"{target} exists already")
+    OSError; `target` is there as a whole, with its checksum beside it, or not at all."""
+    if not checksum.fits(target):
+        raise BackupError(
+            f"쓸 수 없는 파일 이름입니다: {target}", f"{target}: no backslash or control character is expected"
+        )
+    for path in (target, checksum.beside(target)):
+        if path.exists():
+            raise _exists(path)
     if not database.exists():
         raise BackupError(f"데이터베이스가 없습니다: {database}", f"there is no database {database}")
     part = new_part(target)
@@ -72,7 +77,7 @@ def back_up(
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
             copy_all(database, copy, progress)
             removed = 0 if detail else _leave_out(copy, time_zone, now)
-            summary = _summary(copy, part, removed)
+            summary = summary_of(copy, part, removed)
             must_be_whole(copy, part)
         settle(part)
         _appear(part, target)
@@ -124,7 +129,7 @@ def version_of(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT max(version) FROM schema_version").fetchone()[0] or 0)
 
 
-def _summary(copy: sqlite3.Connection, part: Path, removed: int) -> Summary:
+def summary_of(copy: sqlite3.Connection, part: Path, removed: int = 0) -> Summary:
     records = int(copy.execute("SELECT count(*) FROM events").fetchone()[0])
     detail = Removal(Database(copy), Retention(), ZoneInfo("UTC")).detail()
     return Summary(version_of(copy), records, detail, removed, part.stat().st_size)
@@ -146,11 +151,32 @@ def settle(path: Path) -> None:
 
 
 def _appear(part: Path, target: Path) -> None:
+    """The checksum first: a backup without one would not be put back."""
+    sums = checksum.beside(target)
+    sums_part = new_part(sums)
+    try:
+        sums_part.write_bytes(checksum.line(part, target.name))
+        settle(sums_part)
+        _link(sums_part, sums)
+        try:
+            _link(part, target)
+        except BaseException:
+            sums.unlink()
+            raise
+    finally:
+        away(sums_part)
+
+
+def _link(part: Path, target: Path) -> None:
     """Under its name, unless another file has taken that meanwhile."""
     try:
         os.link(part, target)
     except FileExistsError as error:
-        raise BackupError(f"이미 있는 파일입니다: {target}", f"{target} exists already") from error
+        raise _exists(target) from error
+
+
+def _exists(path: Path) -> BackupError:
+    return BackupError(f"이미 있는 파일입니다: {path}", f"{path} exists already")
 
 
 def away(part: Path) -> None:

@@ -16,9 +16,21 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from controller import files
-from controller.backup import MODE, BackupError, away, copy_all, must_be_whole, new_part, settle, version_of
-from controller.integrity import MAGIC, beside, restoring
+from controller import checksum, files
+from controller.backup import (
+    MODE,
+    BackupError,
+    Summary,
+    away,
+    copy_all,
+    must_be_whole,
+    new_part,
+    settle,
+    summary_of,
+    version_of,
+)
+from controller.checksum import ChecksumError
+from controller.integrity import MAGIC, beside, read_only, restoring
 from controller.orders import EMERGENCY_KEPT
 from controller.schema import STEPS
 from controller.store import site_of
@@ -36,13 +48,26 @@ class Restored:
     """By zone, of the emergency state in the backup, which is not in force; None: none was ever ordered."""
 
 
-def restore(source: Path, database: Path, *, site: str, now: datetime) -> Restored:
-    """Put a backup in the database's place. Call it with the state directory locked.
+def check(source: Path, *, site: str, unsealed: bool = False) -> Summary:
+    """Whether `restore` would take it; nothing is changed, and the controller may run. Raises BackupError, OSError."""
+    _must_be_a_database(source)
+    _must_be_unchanged(source, unsealed)
+    try:
+        with closing(read_only(source)) as db:
+            _must_be_ours(db, source, site)
+            return summary_of(db, source)
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(source, error) from error
+
+
+def restore(source: Path, database: Path, *, site: str, now: datetime, unsealed: bool = False) -> Restored:
+    """Put a backup in the database's place. Call it with the state directory locked. `unsealed`: also one without a checksum.
 
     Raises BackupError, sqlite3.Error, OSError: the old database is still there, or the controller does not start before this has
     been done again.
     """
     _must_be_a_database(source)
+    _must_be_unchanged(source, unsealed)
     part = new_part(database)
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
@@ -66,6 +91,23 @@ def _must_be_a_database(source: Path) -> None:
         raise BackupError(f"파일이 없습니다: {source}", f"there is no {source}") from error
     if magic != MAGIC:
         raise BackupError(f"백업이 아닙니다: {source}", f"{source} is no backup")
+
+
+def _must_be_unchanged(source: Path, unsealed: bool) -> None:
+    try:
+        checksum.verify(source)
+    except FileNotFoundError as error:
+        if not unsealed:
+            name = checksum.beside(source)
+            raise BackupError(
+                f"체크섬 파일이 없습니다: {name}. 그래도 되돌리려면 --without-checksum",
+                f"there is no checksum {name}; --without-checksum puts it back nevertheless",
+            ) from error
+    except ChecksumError as error:
+        raise BackupError(
+            f"백업이 체크섬과 맞지 않습니다: {source}",
+            f"{source} is not what its checksum says: it was changed, or that was",
+        ) from error
 
 
 def _unreadable(source: Path, error: Exception) -> BackupError:

@@ -18,6 +18,7 @@ import tomlkit
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from controller import checksum
 from controller.backup import back_up
 from controller.config import MAX_DAYS, Place
 from controller.enrolled import Enrolled
@@ -312,7 +313,8 @@ class Rig:
     def back_up(self) -> Path:
         """`gwanmun backup` beside the running controller."""
         path = self.directory / "backup.db"
-        path.unlink(missing_ok=True)
+        for old in (path, checksum.beside(path)):
+            old.unlink(missing_ok=True)
         back_up(self.database, path, time_zone=ZoneInfo("Asia/Seoul"), now=SystemClock().now())
         return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -14,13 +15,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller import backup as copies
-from controller import deletions, integrity
+from controller import checksum, deletions, integrity
 from controller.backup import BackupError, back_up
 from controller.batch import Committed
 from controller.integrity import DamagedError, UnfinishedError, beside, restoring
-from controller.restore import restore
+from controller.restore import check, restore
 from controller.schema import STEPS
 from controller.site_time import EARLY, LATE, Window
 from controller.state_lock import HeldError, StateLock
@@ -57,6 +60,12 @@ def put_back(source: Path, database: Path, site: str = SITE) -> Path | None:
     return restore(source, database, site=site, now=START).kept
 
 
+def seal(source: Path) -> None:
+    """The checksum of what is there now, where something is there."""
+    if source.exists():
+        checksum.beside(source).write_bytes(checksum.line(source, source.name))
+
+
 def test_a_backup_is_one_private_file_with_everything(
     store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path
 ) -> None:
@@ -65,7 +74,7 @@ def test_a_backup_is_one_private_file_with_everything(
     target.parent.mkdir()
     found = save(database, target)
     assert (found.records, found.detail, found.left_out) == (30, 30, 0)
-    assert [path.name for path in target.parent.iterdir()] == ["monday.db"]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["monday.db", "monday.db.sha256"]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert seqs(target) == list(range(1, 31))
     assert rows(target, "PRAGMA integrity_check") == [("ok",)]
@@ -253,7 +262,10 @@ def test_what_is_no_sound_backup_of_this_site_changes_nothing(
             _damage(source)
         case "cut":
             os.truncate(source, source.stat().st_size // 2)
+    seal(source)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(BackupError, match=expected):
+        check(source, site=SITE)
     with pytest.raises(BackupError, match=expected):
         put_back(source, database)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
@@ -267,7 +279,9 @@ def test_a_backup_of_an_older_version_is_upgraded_at_the_start(tmp_path: Path, o
         db.executescript((Path(__file__).parent / "databases" / f"{old}.sql").read_text("utf-8"))
     database = tmp_path / "state" / "controller.db"
     database.parent.mkdir()
-    put_back(source, database)
+    with pytest.raises(BackupError, match="there is no checksum"):
+        put_back(source, database)
+    restore(source, database, site=SITE, now=START, unsealed=True)
     Store(database, SEOUL, site=SITE).close()
     assert rows(database, "SELECT max(version) FROM schema_version") == [(len(STEPS),)]
     assert rows(database, "SELECT name FROM site") == [(SITE,)]
@@ -407,6 +421,7 @@ def test_an_emergency_state_that_cannot_be_read_changes_nothing(store: Store, da
     for levels in ("{", "[1]", "7"):
         with closing(sqlite3.connect(tmp_path / "b.db")) as db, db:
             db.execute("INSERT OR REPLACE INTO emergency VALUES (1, 5, ?)", [levels])
+        seal(tmp_path / "b.db")
         with pytest.raises(BackupError, match="cannot be read"):
             put_back(tmp_path / "b.db", database)
         assert not list(tmp_path.glob("*.before-*"))
@@ -422,6 +437,113 @@ def test_only_one_holds_the_state_directory(tmp_path: Path) -> None:
     with StateLock(tmp_path / "lock"), pytest.raises(HeldError):
         StateLock(tmp_path / "lock")
     StateLock(tmp_path / "lock").release()
+
+
+# The checksum.
+
+
+def test_the_checksum_is_one_that_sha256sum_reads(
+    store: Store, commit: Commit, journal: Any, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(3))
+    target = tmp_path / "월요일.db"
+    save(database, target)
+    told = subprocess.run(
+        ["sha256sum", "-c", "월요일.db.sha256"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert stat.S_IMODE(checksum.beside(target).stat().st_mode) == 0o600
+
+
+def test_a_bit_turned_anywhere_in_a_backup_or_its_checksum_is_noticed(
+    store: Store, commit: Commit, journal: Any, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(20))
+    source = tmp_path / "b.db"
+    save(database, source)
+    store.close()
+    digest = checksum.beside(source).read_bytes()[:64]
+    state = database.read_bytes()
+
+    @settings(max_examples=200, deadline=None)
+    @given(data=st.data())
+    def turned(data: st.DataObject) -> None:
+        path, size = data.draw(
+            st.sampled_from([(source, source.stat().st_size), (checksum.beside(source), len(digest))])
+        )
+        at, bit = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, 7))
+        _turn(path, at, bit)
+        try:
+            with pytest.raises(BackupError):
+                put_back(source, database)
+            with pytest.raises(BackupError):
+                check(source, site=SITE)
+        finally:
+            _turn(path, at, bit)
+
+    turned()
+    assert database.read_bytes() == state
+    assert check(source, site=SITE).records == 20
+
+
+def test_a_bit_turned_inside_a_stored_record_is_noticed_by_the_checksum_alone(
+    store: Store, commit: Commit, journal: Any, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(20))
+    source = tmp_path / "b.db"
+    save(database, source)
+    _turn(source, source.read_bytes().index(b"gate-1-e1-7"), 0)
+    with pytest.raises(BackupError, match="not what its checksum says"):
+        check(source, site=SITE)
+    with pytest.raises(BackupError, match="not what its checksum says"):
+        check(source, site=SITE, unsealed=True)  # excuses one that is missing, not one that is wrong
+    checksum.beside(source).unlink()
+    with pytest.raises(BackupError, match="--without-checksum"):
+        check(source, site=SITE)
+    assert check(source, site=SITE, unsealed=True).records == 20
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"0" * 64, b"g" * 64 + b"  b.db\n", b"0" * 64 + b"  " + b"n" * 5000])
+def test_a_checksum_that_is_none_is_refused(store: Store, database: Path, tmp_path: Path, content: bytes) -> None:
+    save(database, tmp_path / "b.db")
+    checksum.beside(tmp_path / "b.db").write_bytes(content)
+    with pytest.raises(BackupError, match="not what its checksum says"):
+        check(tmp_path / "b.db", site=SITE)
+
+
+def test_a_backup_may_be_renamed_together_with_its_checksum(store: Store, database: Path, tmp_path: Path) -> None:
+    save(database, tmp_path / "b.db")
+    (tmp_path / "b.db").rename(tmp_path / "c.db")
+    checksum.beside(tmp_path / "b.db").rename(tmp_path / "c.db.sha256")
+    assert check(tmp_path / "c.db", site=SITE).version == len(STEPS)
+
+
+def test_a_backup_never_takes_the_checksum_of_another(store: Store, database: Path, tmp_path: Path) -> None:
+    checksum.beside(tmp_path / "b.db").write_text("mine")
+    with pytest.raises(BackupError, match=r"b\.db\.sha256 exists already"):
+        save(database, tmp_path / "b.db")
+    assert checksum.beside(tmp_path / "b.db").read_text() == "mine"
+    assert not (tmp_path / "b.db").exists()
+    with pytest.raises(BackupError, match="no backslash"):
+        save(database, tmp_path / "b\n.db")
+
+
+def test_a_backup_whose_name_is_taken_meanwhile_leaves_no_checksum(
+    store: Store, database: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "b.db"
+    with pytest.raises(BackupError, match="exists already"):
+        save(database, target, progress=lambda *_: target.write_text("mine"))
+    assert target.read_text() == "mine"
+    assert not checksum.beside(target).exists()
+
+
+def _turn(path: Path, at: int, bit: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        old = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([old ^ 1 << bit]))
 
 
 # Whether a database is whole.
@@ -522,12 +644,18 @@ def test_the_commands_back_up_and_restore(
     commit(store, *journal.write(3))
     store.close()
     with StateLock(tmp_path / "controller.lock"):
+        assert backup_cli.restore(["--config", str(config), "--check", target]) == 0
+        assert "a whole backup: 3 records" in capsys.readouterr().out
         assert backup_cli.restore(["--config", str(config), target]) == 1
         assert "the controller is running" in capsys.readouterr().err
         assert len(seqs(database)) == 6
     assert backup_cli.restore(["--config", str(config), target]) == 0
     assert "The old database" in capsys.readouterr().out
     assert len(seqs(database)) == 3
+    checksum.beside(tmp_path / "b.db").unlink()
+    assert backup_cli.restore(["--config", str(config), target]) == 1
+    assert "there is no checksum" in capsys.readouterr().err
+    assert backup_cli.restore(["--config", str(config), "--without-checksum", target]) == 0
 
 
 def test_the_commands_say_what_is_wrong(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
