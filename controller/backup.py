@@ -6,6 +6,7 @@ No key and no certificate is in it: those are files of their own, and the broker
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -27,6 +28,8 @@ from controller.site_time import EARLY, LATE, Window
 PAGES = 2048
 """Copied between two calls of `progress`: 8 MB."""
 MODE = 0o600
+MARGIN = 64 << 20
+"""Bytes left free: where the controller's own database is on the same disk, it goes on writing."""
 
 
 class BackupError(Exception):
@@ -34,6 +37,17 @@ class BackupError(Exception):
 
     def __init__(self, korean: str, english: str) -> None:
         super().__init__(f"{korean}\n{english}")
+
+
+class NoRoomError(BackupError):
+    """Nothing was begun."""
+
+    def __init__(self, directory: Path, wanted: int, free: int) -> None:
+        wanted, free = -(-wanted >> 20), free >> 20
+        super().__init__(
+            f"디스크에 자리가 모자랍니다: {directory}: {wanted} MiB가 필요하고 {free} MiB가 비어 있습니다",
+            f"{directory} has too little room: {wanted} MiB are needed, {free} MiB are free",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,8 @@ def back_up(
             raise _exists(path)
     if not database.exists():
         raise BackupError(f"데이터베이스가 없습니다: {database}", f"there is no database {database}")
+    # What is left out is kept in a journal as large as that until it is gone.
+    must_have_room(target.parent, database, times=1 if detail else 2)
     part = new_part(target)
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
@@ -85,6 +101,15 @@ def back_up(
         away(part)
     files.sync_directory(target.parent)
     return summary
+
+
+def must_have_room(directory: Path, database: Path, times: int = 1) -> None:
+    """For a copy of the database and of what its log holds. Raises NoRoomError, OSError."""
+    both = (path for suffix in ("", "-wal") if (path := beside(database, suffix)).exists())
+    wanted = times * sum(path.stat().st_size for path in both) + MARGIN
+    free = shutil.disk_usage(directory).free
+    if free < wanted:
+        raise NoRoomError(directory, wanted, free)
 
 
 def new_part(target: Path) -> Path:

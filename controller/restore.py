@@ -24,6 +24,7 @@ from controller.backup import (
     away,
     copy_all,
     must_be_whole,
+    must_have_room,
     new_part,
     settle,
     summary_of,
@@ -68,6 +69,7 @@ def restore(source: Path, database: Path, *, site: str, now: datetime, unsealed:
     """
     _must_be_a_database(source)
     _must_be_unchanged(source, unsealed)
+    must_have_room(database.parent, source)
     part = new_part(database)
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from controller import backup as copies
 from controller import checksum, deletions, integrity
-from controller.backup import BackupError, back_up
+from controller.backup import BackupError, NoRoomError, back_up
 from controller.batch import Committed
 from controller.integrity import DamagedError, UnfinishedError, beside, restoring
 from controller.restore import check, restore
@@ -112,6 +114,62 @@ def test_a_backup_is_never_written_over_a_file(store: Store, database: Path, tmp
     with pytest.raises(BackupError):
         save(database, tmp_path / "b.db")
     assert (tmp_path / "b.db").read_text() == "mine"
+
+
+class _Disk:
+    """A disk with so many bytes free, by directory."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.free: dict[Path, int] = {}
+        patch.setattr(shutil, "disk_usage", self._usage)
+
+    def _usage(self, directory: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=self.free[directory])
+
+
+@pytest.mark.parametrize(("detail", "times"), [(True, 1), (False, 2)])
+def test_a_backup_without_room_for_it_is_not_begun(
+    store: Store,
+    journal: Any,
+    commit: Commit,
+    database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    detail: bool,
+    times: int,
+) -> None:
+    commit(store, *journal.write(200, filling="x" * 500))
+    place = tmp_path / "copies"
+    place.mkdir()
+    disk, log = _Disk(monkeypatch), beside(database, "-wal").stat().st_size
+    assert log
+    enough = times * (database.stat().st_size + log) + copies.MARGIN
+    disk.free[place] = enough - 1
+    with pytest.raises(NoRoomError) as caught:
+        save(database, place / "b.db", detail=detail)
+    korean, english = str(caught.value).split("\n")
+    assert "자리가 모자랍니다" in korean
+    assert "too little room: 65 MiB are needed, 64 MiB are free" in english
+    assert list(place.iterdir()) == []
+    disk.free[place] = enough
+    save(database, place / "b.db", detail=detail)
+
+
+def test_a_restore_without_room_for_it_is_not_begun(
+    store: Store, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "copies"
+    place.mkdir()
+    save(database, place / "b.db")
+    store.close()
+    disk, before = _Disk(monkeypatch), sorted(tmp_path.iterdir())
+    enough = (place / "b.db").stat().st_size + copies.MARGIN
+    disk.free = {tmp_path: enough - 1}
+    with pytest.raises(NoRoomError):
+        put_back(place / "b.db", database)
+    assert sorted(tmp_path.iterdir()) == before
+    disk.free = {tmp_path: enough}
+    assert put_back(place / "b.db", database) is not None
 
 
 def test_a_backup_of_a_damaged_database_is_refused_and_leaves_nothing(
