@@ -69,6 +69,7 @@ def restore(source: Path, database: Path, *, site: str, now: datetime, unsealed:
     """
     _must_be_a_database(source)
     _must_be_unchanged(source, unsealed)
+    _clear_away(database, source)
     must_have_room(database.parent, source)
     part = new_part(database)
     try:
@@ -93,6 +94,14 @@ def _must_be_a_database(source: Path) -> None:
         raise BackupError(f"파일이 없습니다: {source}", f"there is no {source}") from error
     if magic != MAGIC:
         raise BackupError(f"백업이 아닙니다: {source}", f"{source} is no backup")
+
+
+def _clear_away(database: Path, source: Path) -> None:
+    """Copies that killed restores have left half made: they may hold exact times, which nobody would look for there."""
+    ours = re.compile(rf"\.{re.escape(database.name)}\.(restoring\.)?[a-z0-9_]{{8}}(-journal|-wal|-shm)?")
+    for path in database.parent.iterdir():
+        if ours.fullmatch(path.name) and path != source:
+            path.unlink()
 
 
 def _must_be_unchanged(source: Path, unsealed: bool) -> None:

@@ -381,6 +381,20 @@ def test_a_restore_cut_short_at_any_move_keeps_the_old_database_with_its_log_and
     assert all(each == [1, 2, 3] for each in kept.values())  # what a restore that was done has put in place
 
 
+def test_a_restore_removes_what_killed_ones_have_left_half_made_and_nothing_else(
+    store: Store, database: Path, tmp_path: Path
+) -> None:
+    save(database, tmp_path / "b.db")
+    store.close()
+    half = copies.new_part(database)
+    beside(half, "-journal").write_bytes(b"03:12")
+    running = copies.new_part(tmp_path / "controller.db.monday")
+    (tmp_path / ".controller.db.keep").touch()
+    put_back(tmp_path / "b.db", database)
+    hidden = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert hidden == {running.name, ".controller.db.keep"}
+
+
 def test_a_log_without_its_database_is_never_kept_beside_another_database(
     open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
 ) -> None:
