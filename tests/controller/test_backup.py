@@ -411,6 +411,20 @@ def test_a_log_without_its_database_is_never_kept_beside_another_database(
     assert [path.read_bytes() for path in tmp_path.glob("*.before-*")] == [log]
 
 
+def test_what_a_restore_kept_can_be_put_back_with_what_its_log_holds(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(2))
+    _as_after_a_kill(store, database)
+    kept = put_back(tmp_path / "b.db", database)
+    assert kept is not None
+    restore(kept, database, site=SITE, now=START, unsealed=True)
+    assert seqs(database) == [1, 2, 3, 4, 5]
+
+
 def test_what_an_earlier_restore_kept_is_never_written_over(
     store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path
 ) -> None:
