@@ -1,4 +1,4 @@
-"""A copy of the database while the controller writes, and the way back from one. docs/store.md.
+"""A copy of the database while the controller writes; controller.restore is the way back from one. docs/store.md.
 
 No key and no certificate is in it: those are files of their own, and the broker and the gates have others.
 """
@@ -6,6 +6,7 @@ No key and no certificate is in it: those are files of their own, and the broker
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -17,18 +18,18 @@ from zoneinfo import ZoneInfo
 
 from sqlite_utils import Database
 
-from controller import files, integrity
-from controller.integrity import MAGIC, beside, read_only, restoring
+from controller import checksum, files, integrity
+from controller.integrity import beside, read_only
 from controller.retention import Removal, Retention
 from controller.rollups import Rollups
 from controller.schema import STEPS
 from controller.site_time import EARLY, LATE, Window
-from controller.store import site_of
-from protocol.clock import rfc3339
 
 PAGES = 2048
 """Copied between two calls of `progress`: 8 MB."""
 MODE = 0o600
+MARGIN = 64 << 20
+"""Bytes left free: where the controller's own database is on the same disk, it goes on writing."""
 
 
 class BackupError(Exception):
@@ -36,6 +37,17 @@ class BackupError(Exception):
 
     def __init__(self, korean: str, english: str) -> None:
         super().__init__(f"{korean}\n{english}")
+
+
+class NoRoomError(BackupError):
+    """Nothing was begun."""
+
+    def __init__(self, directory: Path, wanted: int, free: int) -> None:
+        wanted, free = -(-wanted >> 20), free >> 20
+        super().__init__(
+            f"디스크에 자리가 모자랍니다: {directory}: {wanted} MiB가 필요하고 {free} MiB가 비어 있습니다",
+            f"{directory} has too little room: {wanted} MiB are needed, {free} MiB are free",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +76,51 @@ def back_up(
     progress: Progress | None = None,
 ) -> Summary:
     """Copy the state of this moment. `detail`: with the exact times at which people passed. Raises BackupError, sqlite3.Error,
-    OSError; `target` is there as a whole or not at all."""
-    if target.exists():
-        raise BackupError(f"이미 있는 파일입니다: {target}", f"{target} exists already")
+    OSError; `target` is there as a whole, with its checksum beside it, or not at all."""
+    if not checksum.fits(target):
+        raise BackupError(
+            f"쓸 수 없는 파일 이름입니다: {target}", f"{target}: no backslash or control character is expected"
+        )
+    for path in (target, checksum.beside(target)):
+        if path.exists():
+            raise _exists(path)
     if not database.exists():
         raise BackupError(f"데이터베이스가 없습니다: {database}", f"there is no database {database}")
-    part = _part(target)
+    # What is left out is kept in a journal as large as that until it is gone.
+    must_have_room(target.parent, database, times=1 if detail else 2)
+    part = new_part(target)
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
-            _copy(database, copy, progress)
+            copy_all(database, copy, progress)
             removed = 0 if detail else _leave_out(copy, time_zone, now)
-            summary = _summary(copy, part, removed)
-            _must_be_whole(copy, part)
-        _settle(part)
+            summary = summary_of(copy, part, removed)
+            must_be_whole(copy, part)
+        settle(part)
         _appear(part, target)
     finally:
-        _away(part)
+        away(part)
     files.sync_directory(target.parent)
     return summary
 
 
-def _part(target: Path) -> Path:
+def must_have_room(directory: Path, database: Path, times: int = 1) -> None:
+    """For a copy of the database and of what its log holds. Raises NoRoomError, OSError."""
+    both = (path for suffix in ("", "-wal") if (path := beside(database, suffix)).exists())
+    wanted = times * sum(path.stat().st_size for path in both) + MARGIN
+    free = shutil.disk_usage(directory).free
+    if free < wanted:
+        raise NoRoomError(directory, wanted, free)
+
+
+def new_part(target: Path) -> Path:
+    """An empty file beside it, for its owner alone."""
     descriptor, part = mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.fchmod(descriptor, MODE)
     os.close(descriptor)
     return Path(part)
 
 
-def _copy(source: Path, copy: sqlite3.Connection, progress: Progress | None) -> None:
+def copy_all(source: Path, copy: sqlite3.Connection, progress: Progress | None) -> None:
     """All from one moment: the reader's transaction holds it, so that what is written meanwhile starts nothing over."""
     with closing(read_only(source)) as reader:
         reader.execute("BEGIN")
@@ -104,7 +133,7 @@ def _copy(source: Path, copy: sqlite3.Connection, progress: Progress | None) -> 
 
 def _leave_out(copy: sqlite3.Connection, time_zone: ZoneInfo, now: datetime) -> int:
     """Counted first: marks say that these records are acknowledged, so that nobody sends them again."""
-    version = _version(copy)
+    version = version_of(copy)
     if version != len(STEPS):
         raise BackupError(
             "데이터베이스가 이전 판의 것입니다. 관제 서버를 한 번 시작한 뒤에 하십시오",
@@ -121,23 +150,23 @@ def _leave_out(copy: sqlite3.Connection, time_zone: ZoneInfo, now: datetime) -> 
     return removed
 
 
-def _version(db: sqlite3.Connection) -> int:
+def version_of(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT max(version) FROM schema_version").fetchone()[0] or 0)
 
 
-def _summary(copy: sqlite3.Connection, part: Path, removed: int) -> Summary:
+def summary_of(copy: sqlite3.Connection, part: Path, removed: int = 0) -> Summary:
     records = int(copy.execute("SELECT count(*) FROM events").fetchone()[0])
     detail = Removal(Database(copy), Retention(), ZoneInfo("UTC")).detail()
-    return Summary(_version(copy), records, detail, removed, part.stat().st_size)
+    return Summary(version_of(copy), records, detail, removed, part.stat().st_size)
 
 
-def _must_be_whole(db: sqlite3.Connection, path: Path) -> None:
+def must_be_whole(db: sqlite3.Connection, path: Path) -> None:
     found = integrity.defects(db, "integrity_check")
     if found:
         raise BackupError(f"손상된 데이터베이스입니다: {path}", f"{path} is damaged: {'; '.join(found)}")
 
 
-def _settle(path: Path) -> None:
+def settle(path: Path) -> None:
     """Its bytes are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -147,74 +176,36 @@ def _settle(path: Path) -> None:
 
 
 def _appear(part: Path, target: Path) -> None:
+    """The checksum first: a backup without one would not be put back."""
+    sums = checksum.beside(target)
+    sums_part = new_part(sums)
+    try:
+        sums_part.write_bytes(checksum.line(part, target.name))
+        settle(sums_part)
+        _link(sums_part, sums)
+        try:
+            _link(part, target)
+        except BaseException:
+            sums.unlink()
+            raise
+    finally:
+        away(sums_part)
+
+
+def _link(part: Path, target: Path) -> None:
     """Under its name, unless another file has taken that meanwhile."""
     try:
         os.link(part, target)
     except FileExistsError as error:
-        raise BackupError(f"이미 있는 파일입니다: {target}", f"{target} exists already") from error
+        raise _exists(target) from error
 
 
-def _away(part: Path) -> None:
+def _exists(path: Path) -> BackupError:
+    return BackupError(f"이미 있는 파일입니다: {path}", f"{path} exists already")
+
+
+def away(part: Path) -> None:
+    """With what SQLite may have put beside it."""
     for suffix in ("", "-journal", "-wal", "-shm"):
         with suppress(OSError):
             beside(part, suffix).unlink(missing_ok=True)
-
-
-def restore(source: Path, database: Path, *, site: str, now: datetime) -> Path | None:
-    """Put a backup in the database's place. Gives where the old one is kept; None: there was none.
-
-    Call it with the state directory locked. Raises BackupError, sqlite3.Error, OSError: the old database is still there, or
-    the controller does not start before this has been done again.
-    """
-    try:
-        with source.open("rb") as file:
-            magic = file.read(len(MAGIC))
-    except FileNotFoundError as error:
-        raise BackupError(f"파일이 없습니다: {source}", f"there is no {source}") from error
-    if magic != MAGIC:
-        raise BackupError(f"백업이 아닙니다: {source}", f"{source} is no backup")
-    part = _part(database)
-    try:
-        with closing(sqlite3.connect(part, isolation_level=None)) as copy:
-            try:
-                _copy(source, copy, None)
-                _must_be_ours(copy, source, site)
-            except sqlite3.DatabaseError as error:
-                raise BackupError(f"읽을 수 없는 백업입니다: {source}", f"{source} cannot be read: {error}") from error
-        _settle(part)
-        return _put_in_place(part, database, now)
-    finally:
-        _away(part)
-
-
-def _must_be_ours(copy: sqlite3.Connection, source: Path, site: str) -> None:
-    tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not {"schema_version", "events", "chains"} <= tables:
-        raise BackupError(f"관제 서버의 백업이 아닙니다: {source}", f"{source} is no backup of a controller")
-    version = _version(copy)
-    if version > len(STEPS):
-        raise BackupError(
-            f"더 새로운 판의 백업입니다(형식 {version}, 이 프로그램은 {len(STEPS)}까지)",
-            f"the backup is of a newer version (schema {version}; this program knows {len(STEPS)})",
-        )
-    found = site_of(copy)
-    if found not in (None, site):
-        raise BackupError(f"다른 청사의 백업입니다: {found}", f"the backup belongs to another site, {found}")
-    _must_be_whole(copy, source)
-
-
-def _put_in_place(part: Path, database: Path, now: datetime) -> Path | None:
-    """The old one aside with its log, the new one in. The mark is there meanwhile: no controller starts on half of it."""
-    mark = restoring(database)
-    mark.write_bytes(b"")
-    files.sync_directory(database.parent)
-    kept = beside(database, f".before-{rfc3339(now).replace(':', '').replace('-', '')}")
-    for suffix in ("", "-wal", "-shm"):
-        old = beside(database, suffix)
-        if old.exists():
-            old.rename(beside(kept, suffix))
-    part.rename(database)
-    files.sync_directory(database.parent)
-    mark.unlink()
-    files.sync_directory(database.parent)
-    return kept if kept.exists() else None

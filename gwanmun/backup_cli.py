@@ -1,7 +1,8 @@
 """`gwanmun backup`, `gwanmun restore`, `gwanmun controller deletions`: the controller's database from outside (docs/store.md).
 
     gwanmun backup --config FILE [--without-detail] TARGET      while the controller runs, or not
-    gwanmun restore --config FILE SOURCE                        only while it does not
+    gwanmun restore --config FILE [--without-checksum] SOURCE   only while it does not
+    gwanmun restore --config FILE --check SOURCE                whether it could be put back; while the controller runs, or not
     gwanmun controller deletions --config FILE [--last N]       what retention removed, and whether the proofs are whole
 
 Run by root they first become the owner of the controller's directory, which has to be able to write TARGET and read SOURCE.
@@ -13,14 +14,16 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from sqlite_utils import Database
 
 from controller import backup as copies
+from controller import checksum
 from controller import deletions as proofs
+from controller import restore as returns
 from controller.backup import BackupError, Summary
 from controller.config import ConfigError, Place, load_place, load_time_zone
 from controller.integrity import read_only
@@ -67,18 +70,31 @@ def restore(argv: Sequence[str], clock: Clock | None = None) -> int:
         "백업을 되돌립니다. 관제 서버가 멈춰 있어야 합니다 / put a backup back; the controller has to be stopped",
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="백업 파일 / the backup")
+    parser.add_argument(
+        "--check", action="store_true", help="되돌리지 않고 온전한지만 봅니다 / only look whether it could be put back"
+    )
+    parser.add_argument(
+        "--without-checksum",
+        action="store_true",
+        help="SOURCE.sha256이 없어도 됩니다 / also where there is no SOURCE.sha256",
+    )
     options = parser.parse_args(argv)
 
     def work(place: Place) -> int:
+        source = options.source.absolute()
+        unsealed = options.without_checksum
+        if options.check:
+            _tell_check(returns.check(source, site=place.site, unsealed=unsealed))
+            return EXIT_OK
         with StateLock(place.lock):
-            kept = copies.restore(
-                options.source.absolute(), place.database, site=place.site, now=(clock or SystemClock()).now()
-            )
+            now = (clock or SystemClock()).now()
+            done = returns.restore(source, place.database, site=place.site, now=now, unsealed=unsealed)
         print("되돌렸습니다. 관제 서버를 시작하면 게이트가 그 뒤의 기록을 다시 보냅니다.")
         print("Restored. Once the controller is started, the gates send again what came after the backup.")
-        if kept is not None:
-            print(f"이전 데이터베이스: {kept} (정확한 시각이 들어 있습니다. 필요 없으면 지우십시오)")
-            print(f"The old database: {kept} (it holds exact times: destroy it once it is not needed)")
+        _tell_emergency(done.levels)
+        if done.kept is not None:
+            print(f"이전 데이터베이스: {done.kept} (정확한 시각이 들어 있습니다. 필요 없으면 지우십시오)")
+            print(f"The old database: {done.kept} (it holds exact times: destroy it once it is not needed)")
         return EXIT_OK
 
     return _run(options.config, work)
@@ -134,6 +150,7 @@ def _tell_backup(target: Path, found: Summary) -> None:
     megabytes = f"{found.size / 1e6:.1f} MB"
     print(f"백업했습니다: {target} ({megabytes}, 기록 {found.records}개)")
     print(f"backed up: {target} ({megabytes}, {found.records} records)")
+    print(f"체크섬 / checksum: {checksum.beside(target)}")
     if found.left_out:
         print(f"뺀 것: {found.left_out}줄 / left out: {found.left_out} rows")
     if found.detail:
@@ -143,6 +160,23 @@ def _tell_backup(target: Path, found: Summary) -> None:
         )
     print("들어 있지 않은 것: 키, 인증서, 설정, 등록된 게이트(gates/). 따로 보관하십시오.")
     print("Not in it: keys, certificates, configuration, the enrolled gates (gates/). Keep them apart.")
+
+
+def _tell_check(found: Summary) -> None:
+    print(f"온전한 백업입니다: 기록 {found.records}개, 정확한 통과 시각 {found.detail}개")
+    print(f"a whole backup: {found.records} records, {found.detail} exact times of passages")
+
+
+def _tell_emergency(levels: Mapping[str, int] | None) -> None:
+    if levels is None:
+        return
+    listed = ", ".join(f"{zone}={level}" for zone, level in sorted(levels.items()))
+    print(f"백업 때의 비상 상태: {listed or '없음'}. 되살리지 않았습니다.")
+    print("관제 서버는 브로커가 가진 상태를 이어받습니다. 브로커에 없으면 필요한 단계를 다시 지시하십시오.")
+    print(f"The emergency state at the time of the backup: {listed or 'none'}. It was not put back.")
+    print(
+        "The controller takes over what the broker holds. Where the broker holds nothing, order the levels that are needed anew."
+    )
 
 
 def _progress(left: int, pages: int) -> None:

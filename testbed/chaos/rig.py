@@ -18,10 +18,12 @@ import tomlkit
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from controller.backup import back_up, restore
+from controller import checksum
+from controller.backup import back_up
 from controller.config import MAX_DAYS, Place
 from controller.enrolled import Enrolled
 from controller.integrity import beside
+from controller.restore import restore
 from controller.retention import Retention
 from controller.state_lock import StateLock
 from policy.document import DAYS
@@ -311,7 +313,8 @@ class Rig:
     def back_up(self) -> Path:
         """`gwanmun backup` beside the running controller."""
         path = self.directory / "backup.db"
-        path.unlink(missing_ok=True)
+        for old in (path, checksum.beside(path)):
+            old.unlink(missing_ok=True)
         back_up(self.database, path, time_zone=ZoneInfo("Asia/Seoul"), now=SystemClock().now())
         return path
 
@@ -319,7 +322,7 @@ class Rig:
         """`gwanmun restore`: the controller starts on the old copy; what came since is gone from it."""
         self.controller.kill()
         with StateLock(Place(SITE, self.database.parent).lock):
-            kept = restore(backup, self.database, site=SITE, now=SystemClock().now())
+            kept = restore(backup, self.database, site=SITE, now=SystemClock().now()).kept
         if kept is not None:
             for suffix in ("", "-wal", "-shm"):
                 beside(kept, suffix).unlink(missing_ok=True)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller import backup as copies
-from controller import deletions, integrity
-from controller.backup import BackupError, back_up, restore
+from controller import checksum, deletions, integrity
+from controller.backup import BackupError, NoRoomError, back_up
 from controller.batch import Committed
 from controller.integrity import DamagedError, UnfinishedError, beside, restoring
+from controller.restore import check, restore
 from controller.schema import STEPS
 from controller.site_time import EARLY, LATE, Window
 from controller.state_lock import HeldError, StateLock
@@ -53,7 +59,13 @@ def save(database: Path, target: Path, **more: Any) -> copies.Summary:
 
 
 def put_back(source: Path, database: Path, site: str = SITE) -> Path | None:
-    return restore(source, database, site=site, now=START)
+    return restore(source, database, site=site, now=START).kept
+
+
+def seal(source: Path) -> None:
+    """The checksum of what is there now, where something is there."""
+    if source.exists():
+        checksum.beside(source).write_bytes(checksum.line(source, source.name))
 
 
 def test_a_backup_is_one_private_file_with_everything(
@@ -64,7 +76,7 @@ def test_a_backup_is_one_private_file_with_everything(
     target.parent.mkdir()
     found = save(database, target)
     assert (found.records, found.detail, found.left_out) == (30, 30, 0)
-    assert [path.name for path in target.parent.iterdir()] == ["monday.db"]
+    assert sorted(path.name for path in target.parent.iterdir()) == ["monday.db", "monday.db.sha256"]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert seqs(target) == list(range(1, 31))
     assert rows(target, "PRAGMA integrity_check") == [("ok",)]
@@ -102,6 +114,62 @@ def test_a_backup_is_never_written_over_a_file(store: Store, database: Path, tmp
     with pytest.raises(BackupError):
         save(database, tmp_path / "b.db")
     assert (tmp_path / "b.db").read_text() == "mine"
+
+
+class _Disk:
+    """A disk with so many bytes free, by directory."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.free: dict[Path, int] = {}
+        patch.setattr(shutil, "disk_usage", self._usage)
+
+    def _usage(self, directory: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=self.free[directory])
+
+
+@pytest.mark.parametrize(("detail", "times"), [(True, 1), (False, 2)])
+def test_a_backup_without_room_for_it_is_not_begun(
+    store: Store,
+    journal: Any,
+    commit: Commit,
+    database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    detail: bool,
+    times: int,
+) -> None:
+    commit(store, *journal.write(200, filling="x" * 500))
+    place = tmp_path / "copies"
+    place.mkdir()
+    disk, log = _Disk(monkeypatch), beside(database, "-wal").stat().st_size
+    assert log
+    enough = times * (database.stat().st_size + log) + copies.MARGIN
+    disk.free[place] = enough - 1
+    with pytest.raises(NoRoomError) as caught:
+        save(database, place / "b.db", detail=detail)
+    korean, english = str(caught.value).split("\n")
+    assert "자리가 모자랍니다" in korean
+    assert "too little room: 65 MiB are needed, 64 MiB are free" in english
+    assert list(place.iterdir()) == []
+    disk.free[place] = enough
+    save(database, place / "b.db", detail=detail)
+
+
+def test_a_restore_without_room_for_it_is_not_begun(
+    store: Store, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "copies"
+    place.mkdir()
+    save(database, place / "b.db")
+    store.close()
+    disk, before = _Disk(monkeypatch), sorted(tmp_path.iterdir())
+    enough = (place / "b.db").stat().st_size + copies.MARGIN
+    disk.free = {tmp_path: enough - 1}
+    with pytest.raises(NoRoomError):
+        put_back(place / "b.db", database)
+    assert sorted(tmp_path.iterdir()) == before
+    disk.free = {tmp_path: enough}
+    assert put_back(place / "b.db", database) is not None
 
 
 def test_a_backup_of_a_damaged_database_is_refused_and_leaves_nothing(
@@ -252,7 +320,10 @@ def test_what_is_no_sound_backup_of_this_site_changes_nothing(
             _damage(source)
         case "cut":
             os.truncate(source, source.stat().st_size // 2)
+    seal(source)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(BackupError, match=expected):
+        check(source, site=SITE)
     with pytest.raises(BackupError, match=expected):
         put_back(source, database)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
@@ -266,61 +337,180 @@ def test_a_backup_of_an_older_version_is_upgraded_at_the_start(tmp_path: Path, o
         db.executescript((Path(__file__).parent / "databases" / f"{old}.sql").read_text("utf-8"))
     database = tmp_path / "state" / "controller.db"
     database.parent.mkdir()
-    put_back(source, database)
+    with pytest.raises(BackupError, match="there is no checksum"):
+        put_back(source, database)
+    restore(source, database, site=SITE, now=START, unsealed=True)
     Store(database, SEOUL, site=SITE).close()
     assert rows(database, "SELECT max(version) FROM schema_version") == [(len(STEPS),)]
     assert rows(database, "SELECT name FROM site") == [(SITE,)]
 
 
-@pytest.mark.parametrize("moves", range(6))
-def test_a_restore_cut_short_at_any_move_lets_no_controller_start_and_can_be_repeated(
+MOVES = 12
+"""More steps than a restore has that change a name."""
+
+
+@pytest.mark.parametrize("second", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize("first", range(MOVES))
+def test_a_restore_cut_short_at_any_move_keeps_the_old_database_with_its_log_and_can_be_repeated(
     open_store: Callable[[], Store],
     journal: Any,
     commit: Commit,
     database: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    moves: int,
+    first: int,
+    second: int | None,
 ) -> None:
     store = open_store()
     commit(store, *journal.write(3))
     save(database, tmp_path / "b.db")
     commit(store, *journal.write(2))
+    _as_after_a_kill(store, database)
+    done = _cut_short(tmp_path / "b.db", database, first)
+    if restoring(database).exists():
+        with pytest.raises(UnfinishedError):
+            integrity.check(database)
+    if not done and second is not None:
+        _cut_short(tmp_path / "b.db", database, second)
+    put_back(tmp_path / "b.db", database)
+    assert integrity.check(database)
+    assert seqs(database) == [1, 2, 3]
+    assert not restoring(database).exists()
+    kept = {path.name: seqs(path) for path in tmp_path.glob("*.before-*") if not path.name.endswith(("-wal", "-shm"))}
+    old = kept.pop(min(kept))
+    assert old == [1, 2, 3, 4, 5]
+    assert all(each == [1, 2, 3] for each in kept.values())  # what a restore that was done has put in place
+
+
+def test_a_restore_removes_what_killed_ones_have_left_half_made_and_nothing_else(
+    store: Store, database: Path, tmp_path: Path
+) -> None:
+    save(database, tmp_path / "b.db")
+    store.close()
+    half = copies.new_part(database)
+    beside(half, "-journal").write_bytes(b"03:12")
+    running = copies.new_part(tmp_path / "controller.db.monday")
+    (tmp_path / ".controller.db.keep").touch()
+    put_back(tmp_path / "b.db", database)
+    hidden = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert hidden == {running.name, ".controller.db.keep"}
+
+
+def test_a_log_without_its_database_is_never_kept_beside_another_database(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(2))
+    _as_after_a_kill(store, database)
+    database.unlink()
+    beside(database, "-shm").unlink(missing_ok=True)
+    log = beside(database, "-wal").read_bytes()
+    assert not _cut_short(tmp_path / "b.db", database, 3)
+    assert put_back(tmp_path / "b.db", database) is None
+    assert [path.read_bytes() for path in tmp_path.glob("*.before-*")] == [log]
+
+
+def test_what_a_restore_kept_can_be_put_back_with_what_its_log_holds(
+    open_store: Callable[[], Store], journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(2))
+    _as_after_a_kill(store, database)
+    kept = put_back(tmp_path / "b.db", database)
+    assert kept is not None
+    restore(kept, database, site=SITE, now=START, unsealed=True)
+    assert seqs(database) == [1, 2, 3, 4, 5]
+
+
+def test_what_an_earlier_restore_kept_is_never_written_over(
+    store: Store, journal: Any, commit: Commit, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(3))
+    save(database, tmp_path / "b.db")
+    commit(store, *journal.write(2))
+    store.close()
+    kept = [put_back(tmp_path / "b.db", database) for _ in range(3)]
+    assert [seqs(path) for path in kept if path] == [[1, 2, 3, 4, 5], [1, 2, 3], [1, 2, 3]]
+
+
+def _as_after_a_kill(store: Store, database: Path) -> None:
+    """The last commits are in the log alone."""
     log, content = beside(database, "-wal").read_bytes(), database.read_bytes()
     store.close()
     database.write_bytes(content)
     beside(database, "-wal").write_bytes(log)
-    left = [moves]
-    whole: dict[str, Any] = {name: getattr(Path, name) for name in ("rename", "unlink", "write_bytes")}
 
-    def cut(name: str) -> Callable[..., Any]:
+
+def _cut_short(source: Path, database: Path, moves: int) -> bool:
+    """A restore after whose first `moves` changes of a name the power goes. Whether it was done by then."""
+    left = [moves]
+
+    def cut(whole: Callable[..., Any]) -> Callable[..., Any]:
         def move(path: Path, *arguments: Any, **options: Any) -> Any:
-            if not path.name.startswith(".") or name == "rename":
-                if not left[0]:
-                    raise OSError("the power went")
-                left[0] -= 1
-            return whole[name](path, *arguments, **options)
+            if left[0] < 0:
+                return None  # what it would clear away afterwards
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError("the power went")
+            return whole(path, *arguments, **options)
 
         return move
 
-    with monkeypatch.context() as patch:
-        for name in whole:
-            patch.setattr(Path, name, cut(name))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace", "unlink"):
+            patch.setattr(Path, name, cut(getattr(Path, name)))
         try:
-            put_back(tmp_path / "b.db", database)
+            put_back(source, database)
         except OSError:
-            done = False
-        else:
-            done = True
-    if not done and moves:
-        with pytest.raises(UnfinishedError):
-            integrity.check(database)
-    put_back(tmp_path / "b.db", database)
-    assert integrity.check(database)
-    assert seqs(database) == [1, 2, 3]
-    kept = [path for path in tmp_path.iterdir() if ".before-" in path.name and path.suffix not in ("-wal", "-shm")]
-    assert kept
-    assert not restoring(database).exists()
+            return False
+    return True
+
+
+@pytest.mark.parametrize("levels", [{"b1": 2, "lobby": 1}, {}])
+def test_the_emergency_state_of_a_backup_is_told_and_not_put_back(
+    store: Store,
+    database: Path,
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    levels: dict[str, int],
+) -> None:
+    store.orders.set_emergency(1_795_000_000, levels)
+    save(database, tmp_path / "b.db")
+    store.orders.set_emergency(1_795_000_001, {"annex": 3})
+    store.close()
+    assert restore(tmp_path / "b.db", database, site=SITE, now=START).levels == levels
+    assert rows(database, "SELECT * FROM emergency") == []
+    assert rows(tmp_path / "b.db", "SELECT sequence FROM emergency") == [(1_795_000_000,)]
+    assert backup_cli.restore(["--config", str(config), str(tmp_path / "b.db")]) == 0
+    told = capsys.readouterr().out
+    listed = "b1=2, lobby=1" if levels else "none"
+    assert f"at the time of the backup: {listed}. It was not put back." in told
+    assert "비상 상태" in told
+
+
+def test_a_restore_tells_of_no_emergency_state_where_none_was_ever_ordered(
+    store: Store, database: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(database, tmp_path / "b.db")
+    store.close()
+    assert backup_cli.restore(["--config", str(config), str(tmp_path / "b.db")]) == 0
+    assert "emergency" not in capsys.readouterr().out
+
+
+def test_an_emergency_state_that_cannot_be_read_changes_nothing(store: Store, database: Path, tmp_path: Path) -> None:
+    save(database, tmp_path / "b.db")
+    store.close()
+    for levels in ("{", "[1]", "7"):
+        with closing(sqlite3.connect(tmp_path / "b.db")) as db, db:
+            db.execute("INSERT OR REPLACE INTO emergency VALUES (1, 5, ?)", [levels])
+        seal(tmp_path / "b.db")
+        with pytest.raises(BackupError, match="cannot be read"):
+            put_back(tmp_path / "b.db", database)
+        assert not list(tmp_path.glob("*.before-*"))
 
 
 def test_a_database_of_another_site_is_not_opened(tmp_path: Path) -> None:
@@ -333,6 +523,113 @@ def test_only_one_holds_the_state_directory(tmp_path: Path) -> None:
     with StateLock(tmp_path / "lock"), pytest.raises(HeldError):
         StateLock(tmp_path / "lock")
     StateLock(tmp_path / "lock").release()
+
+
+# The checksum.
+
+
+def test_the_checksum_is_one_that_sha256sum_reads(
+    store: Store, commit: Commit, journal: Any, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(3))
+    target = tmp_path / "월요일.db"
+    save(database, target)
+    told = subprocess.run(
+        ["sha256sum", "-c", "월요일.db.sha256"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert stat.S_IMODE(checksum.beside(target).stat().st_mode) == 0o600
+
+
+def test_a_bit_turned_anywhere_in_a_backup_or_its_checksum_is_noticed(
+    store: Store, commit: Commit, journal: Any, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(20))
+    source = tmp_path / "b.db"
+    save(database, source)
+    store.close()
+    digest = checksum.beside(source).read_bytes()[:64]
+    state = database.read_bytes()
+
+    @settings(max_examples=200, deadline=None)
+    @given(data=st.data())
+    def turned(data: st.DataObject) -> None:
+        path, size = data.draw(
+            st.sampled_from([(source, source.stat().st_size), (checksum.beside(source), len(digest))])
+        )
+        at, bit = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, 7))
+        _turn(path, at, bit)
+        try:
+            with pytest.raises(BackupError):
+                put_back(source, database)
+            with pytest.raises(BackupError):
+                check(source, site=SITE)
+        finally:
+            _turn(path, at, bit)
+
+    turned()
+    assert database.read_bytes() == state
+    assert check(source, site=SITE).records == 20
+
+
+def test_a_bit_turned_inside_a_stored_record_is_noticed_by_the_checksum_alone(
+    store: Store, commit: Commit, journal: Any, database: Path, tmp_path: Path
+) -> None:
+    commit(store, *journal.write(20))
+    source = tmp_path / "b.db"
+    save(database, source)
+    _turn(source, source.read_bytes().index(b"gate-1-e1-7"), 0)
+    with pytest.raises(BackupError, match="not what its checksum says"):
+        check(source, site=SITE)
+    with pytest.raises(BackupError, match="not what its checksum says"):
+        check(source, site=SITE, unsealed=True)  # excuses one that is missing, not one that is wrong
+    checksum.beside(source).unlink()
+    with pytest.raises(BackupError, match="--without-checksum"):
+        check(source, site=SITE)
+    assert check(source, site=SITE, unsealed=True).records == 20
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"0" * 64, b"g" * 64 + b"  b.db\n", b"0" * 64 + b"  " + b"n" * 5000])
+def test_a_checksum_that_is_none_is_refused(store: Store, database: Path, tmp_path: Path, content: bytes) -> None:
+    save(database, tmp_path / "b.db")
+    checksum.beside(tmp_path / "b.db").write_bytes(content)
+    with pytest.raises(BackupError, match="not what its checksum says"):
+        check(tmp_path / "b.db", site=SITE)
+
+
+def test_a_backup_may_be_renamed_together_with_its_checksum(store: Store, database: Path, tmp_path: Path) -> None:
+    save(database, tmp_path / "b.db")
+    (tmp_path / "b.db").rename(tmp_path / "c.db")
+    checksum.beside(tmp_path / "b.db").rename(tmp_path / "c.db.sha256")
+    assert check(tmp_path / "c.db", site=SITE).version == len(STEPS)
+
+
+def test_a_backup_never_takes_the_checksum_of_another(store: Store, database: Path, tmp_path: Path) -> None:
+    checksum.beside(tmp_path / "b.db").write_text("mine")
+    with pytest.raises(BackupError, match=r"b\.db\.sha256 exists already"):
+        save(database, tmp_path / "b.db")
+    assert checksum.beside(tmp_path / "b.db").read_text() == "mine"
+    assert not (tmp_path / "b.db").exists()
+    with pytest.raises(BackupError, match="no backslash"):
+        save(database, tmp_path / "b\n.db")
+
+
+def test_a_backup_whose_name_is_taken_meanwhile_leaves_no_checksum(
+    store: Store, database: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "b.db"
+    with pytest.raises(BackupError, match="exists already"):
+        save(database, target, progress=lambda *_: target.write_text("mine"))
+    assert target.read_text() == "mine"
+    assert not checksum.beside(target).exists()
+
+
+def _turn(path: Path, at: int, bit: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        old = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([old ^ 1 << bit]))
 
 
 # Whether a database is whole.
@@ -433,12 +730,18 @@ def test_the_commands_back_up_and_restore(
     commit(store, *journal.write(3))
     store.close()
     with StateLock(tmp_path / "controller.lock"):
+        assert backup_cli.restore(["--config", str(config), "--check", target]) == 0
+        assert "a whole backup: 3 records" in capsys.readouterr().out
         assert backup_cli.restore(["--config", str(config), target]) == 1
         assert "the controller is running" in capsys.readouterr().err
         assert len(seqs(database)) == 6
     assert backup_cli.restore(["--config", str(config), target]) == 0
     assert "The old database" in capsys.readouterr().out
     assert len(seqs(database)) == 3
+    checksum.beside(tmp_path / "b.db").unlink()
+    assert backup_cli.restore(["--config", str(config), target]) == 1
+    assert "there is no checksum" in capsys.readouterr().err
+    assert backup_cli.restore(["--config", str(config), "--without-checksum", target]) == 0
 
 
 def test_the_commands_say_what_is_wrong(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,10 @@ from random import Random
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from controller.backup import back_up
 from controller.config import ControllerConfig, load
 from controller.main import Controller
+from controller.restore import restore
 from controller.store import Store
 from protocol import emergency, topics
 from protocol.clock import SystemClock
@@ -20,7 +22,7 @@ from protocol.emergency import Emergency
 from protocol.mqtt import MqttLink, MqttSettings
 from testbed.broker import Broker
 from testbed.pki import DevicePki
-from tests.controller.conftest import SEOUL, SITE, WITHIN_S
+from tests.controller.conftest import SEOUL, SITE, START, WITHIN_S
 
 KIM = Operator("Kim", "guard")
 
@@ -80,3 +82,50 @@ async def test_a_lockdown_that_an_older_database_does_not_know_outlives_it(
     assert dict(heard[-1].levels) == {"hall": 1, "lobby": 2}
     sequences = [each.sequence for each in heard]
     assert sequences == sorted(sequences)
+
+
+def put_back(config: ControllerConfig, backup: Path) -> None:
+    restored = restore(backup, config.database, site=SITE, now=START)
+    assert restored.levels == {"yard": 1}
+
+
+async def test_the_levels_of_a_backup_are_never_issued_again(
+    config: ControllerConfig,
+    run_controller: Callable[[], Awaitable[Controller]],
+    heard: list[Emergency],
+    tmp_path: Path,
+) -> None:
+    first = await run_controller()
+    assert first.emergency is not None
+    await first.emergency.set({"yard": 1}, KIM)
+    await asyncio.to_thread(back_up, config.database, tmp_path / "b.db", time_zone=SEOUL, now=START)
+    await first.emergency.set({"yard": 0, "lobby": 2}, KIM)
+    await first.stop()
+    await asyncio.to_thread(put_back, config, tmp_path / "b.db")
+    async with asyncio.timeout(WITHIN_S):
+        while not heard or "lobby" not in heard[-1].levels:  # noqa: ASYNC110  the broker has it
+            await asyncio.sleep(0.02)
+    before = len(heard)
+    again = await run_controller()
+    assert again.emergency is not None
+    await again.emergency.joined()
+    async with asyncio.timeout(WITHIN_S):
+        while len(heard) == before:  # noqa: ASYNC110  the broker has it
+            await asyncio.sleep(0.02)
+    assert {tuple(each.levels.items()) for each in heard[before:]} == {(("lobby", 2),)}
+
+
+async def test_a_controller_put_back_where_the_broker_holds_nothing_issues_nothing(
+    config: ControllerConfig,
+    run_controller: Callable[[], Awaitable[Controller]],
+    heard: list[Emergency],
+    tmp_path: Path,
+) -> None:
+    await asyncio.to_thread(grow_old, config.database)
+    await asyncio.to_thread(back_up, config.database, tmp_path / "b.db", time_zone=SEOUL, now=START)
+    await asyncio.to_thread(put_back, config, tmp_path / "b.db")
+    controller = await run_controller()
+    assert controller.emergency is not None
+    await controller.emergency.joined()
+    assert not await controller.emergency.issue()
+    assert heard == []
