@@ -39,7 +39,7 @@ __all__ = [
 
 CLIENT_ID = "controller"
 """Common name of the controller's certificate; the broker's access list and its client id go by it (controller.acl)."""
-MIN_K, MAX_K = 3, 100
+MIN_K, MAX_K = 5, 100
 _RESET = re.compile(r"([01]\d|2[0-3]):(00|15|30|45)")
 MAX_PAYLOAD = 65536
 """Bytes; the broker takes packets of 1 KiB more (max_packet_size)."""

@@ -129,7 +129,11 @@ class EmergencyState:
             return sequence, levels
         if state.sequence <= sequence:
             return sequence, levels
-        await self._thread.call(partial(self._orders.set_emergency, state.sequence, state.levels))
+        try:
+            await self._thread.call(partial(self._orders.set_emergency, state.sequence, state.levels))
+        except BaseException:
+            self._heard = self._heard or heard  # nothing older may go out before this is kept
+            raise
         _log.warning("emergency state %d taken over from the broker; %d was kept here", state.sequence, sequence)
         return state.sequence, state.levels
 

@@ -6,6 +6,8 @@ number of decisions tells nothing of the others (docs/adr/0021-k-suppression.md)
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 
@@ -13,6 +15,8 @@ from controller.histogram import percentile
 from controller.query_rows import Percentiles
 from controller.reader import Reader
 
+LOOK_AGAIN_S = 900.0
+"""For lanes that people pass in both directions: a look at every day that is kept."""
 MAX_CACHED = 3000
 """Quarters of the whole building, by stage."""
 
@@ -25,6 +29,7 @@ class Latencies:
         self._reader, self._k = reader, k
         self._kept: OrderedDict[tuple[str, int], tuple[int, dict[str, Counter[int]]]] = OrderedDict()
         """By stage and quarter: the passages that were counted then, and histograms by carrier."""
+        self._both, self._due = "[]", -math.inf
 
     def percentiles(
         self, quarters: range, *, gate: str | None, lane: str | None, carrier: str | None, stage: str
@@ -40,6 +45,17 @@ class Latencies:
                 counts.update(histogram_)
         p50, p95, p99 = (percentile(counts, share) for share in (0.5, 0.95, 0.99))
         return Percentiles(p50, p95, p99, sum(counts.values()))
+
+    def _both_ways(self) -> str:
+        """Lanes that people have ever passed both ways, as JSON: one direction alone would tell that the other is empty."""
+        now = self._reader.clock.monotonic()
+        if now >= self._due:
+            rows = self._reader.rows(
+                "SELECT gate || '/' || lane FROM days WHERE kind = 'passage.completed' GROUP BY gate, lane "
+                "HAVING count(DISTINCT dir) > 1"
+            )
+            self._both, self._due = json.dumps([name for (name,) in rows]), now + LOOK_AGAIN_S
+        return self._both
 
     def _of_building(self, quarters: range, stage: str) -> list[dict[str, Counter[int]]]:
         """A quarter that is over changes only by late records, and then the number of its passages does."""
@@ -71,7 +87,8 @@ class Latencies:
         of_gate = "" if gate is None else "AND gate = :gate"
         rows = self._reader.rows(
             "WITH told AS MATERIALIZED (SELECT quarter, gate, lane FROM quarters WHERE kind = 'passage.completed' "  # noqa: S608
-            f"AND quarter >= :first AND quarter < :last {of_gate} GROUP BY quarter, gate, lane HAVING min(n) >= :k), "
+            f"AND quarter >= :first AND quarter < :last {of_gate} GROUP BY quarter, gate, lane HAVING min(n) >= :k "
+            "AND (count(DISTINCT dir) > 1 OR gate || '/' || lane NOT IN (SELECT value FROM json_each(:both)))), "
             "cells AS MATERIALIZED (SELECT quarter, gate, lane, carrier FROM latencies WHERE stage = :stage "
             f"AND quarter >= :first AND quarter < :last {of_gate} AND lane = coalesce(:lane, lane) "
             "AND carrier = coalesce(:carrier, carrier) GROUP BY quarter, gate, lane, carrier HAVING sum(n) >= :k) "
@@ -87,6 +104,7 @@ class Latencies:
                 "first": quarters.start,
                 "last": quarters.stop,
                 "k": self._k,
+                "both": self._both_ways(),
             },
         )
         found: dict[tuple[int, str], dict[int, int]] = {}

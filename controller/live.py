@@ -323,7 +323,8 @@ def is_live(event: Event, now: datetime) -> bool:
     if event.kind in SHOWN:
         return True
     try:
-        return (now - datetime.fromisoformat(event.time)).total_seconds() <= LIVE_S
+        # Neither later nor of a clock that is ahead, by which it would be shown for hours.
+        return abs((now - datetime.fromisoformat(event.time)).total_seconds()) <= LIVE_S
     except (ValueError, OverflowError, TypeError):
         return False
 

@@ -66,6 +66,7 @@ from protocol.mqtt import LinkState, Message, MqttLink, TlsFilesError
 STUCK_S = 15.0
 """A commit under way for this long stops feeding the watchdog."""
 LINK_STOP_S = 2.0
+RETELL_S = 30.0
 RESULT = "/res"
 """How topics end on which gates answer (protocol.topics.result)."""
 GC_ALLOCATIONS = 50_000
@@ -200,6 +201,7 @@ class Controller:
             more=[*routes, *await self._reading(store), *self.metrics.routes()],
         )
         self._server = web.server(site.app)
+        hooks = await webhooks.start()
         host, port = sock.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         self._tasks = [
@@ -214,7 +216,7 @@ class Controller:
             ),
             asyncio.create_task(desk.run(), name="alarms"),
             *self.ingest.tasks,
-            *await webhooks.start(),
+            *hooks,
             *([] if self.emergency is None else [asyncio.create_task(self.emergency.run(), name="emergency")]),
         ]
         if not whole:
@@ -223,12 +225,25 @@ class Controller:
 
     async def _check_store(self, desk: AlarmDesk) -> None:
         """A large database is read through while the controller runs: it may take minutes."""
-        found = await integrity.check_beside(self.config.database)
+        try:
+            found = await integrity.check_beside(self.config.database)
+        except sqlite3.Error as error:
+            found = [f"not read through: {error}"]
         if found:
             self._damaged = True
             _log.critical("%s", DamagedError(self.config.database, "검사에서 오류가 나왔습니다", "; ".join(found)))
             self.live.touch()
-            await desk.trouble(INTEGRITY, "", holds=True)
+            await self._tell_of_damage(desk)
+
+    async def _tell_of_damage(self, desk: AlarmDesk) -> None:
+        while True:
+            try:
+                await desk.trouble(INTEGRITY, "", holds=True)
+            except (sqlite3.Error, OSError) as error:
+                _log.error("the alarm about the database cannot be written: %s", error)
+                await asyncio.sleep(RETELL_S)
+            else:
+                return
 
     async def _orders(self, store: Store, desk: AlarmDesk) -> list[Route]:
         """What operators do through the API: orders to gates, where this controller has a key for them, and alarms.

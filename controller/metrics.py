@@ -33,8 +33,6 @@ FRESH_S = 1.0
 OTHER = "other"
 """Of a gate that is newer than this program."""
 CARRIERS = frozenset({"ble", "nfc", "qr", "walk_up", "piv", "pkoc"})
-UNTOLD = TIMED | {Kind.JOURNAL_CHECKPOINT}
-"""Kinds that are not counted by name. A checkpoint is written after so many records."""
 MAX_COUNT = 1_000_000
 MIN_RECORDS, MIN_COMMITS = 100, 500
 """In a quarter hour, before anything of them is told: the few of one person must not move it."""
@@ -94,7 +92,7 @@ class Metrics:
         kind = event.kind
         if kind is Kind.PASSAGE_COMPLETED:
             self._passages.add()
-        elif isinstance(kind, Kind) and kind not in UNTOLD:  # of one that a newer gate has nobody knows what it tells
+        elif isinstance(kind, Kind) and kind not in TIMED:  # of one that a newer gate has nobody knows what it tells
             self._events[kind.value] = self._events.get(kind.value, 0) + 1
         # Sorting has refused what is no time.
         self._lag.add("", max(0.0, (now - datetime.fromisoformat(event.time)).total_seconds()))

@@ -59,7 +59,6 @@ CLASSES: Mapping[Kept, frozenset[Kind]] = {
             Kind.TRUST_APPLIED,
             Kind.TRUST_REJECTED,
             Kind.LOG_GAP,
-            Kind.JOURNAL_CHECKPOINT,
             Kind.JOURNAL_PRUNED,
         }
     ),
@@ -236,12 +235,15 @@ class Removal:
         ):
             bounds = (begin // QUARTER_S, end // QUARTER_S)
             told = rfc3339(datetime.fromtimestamp(begin, UTC))
-            yield from self._rows(table, key, "quarter < ? OR quarter > ?", bounds, told, written)
+            # One side after the other: of both at once SQLite would read the whole table.
+            for due, bound in zip(("quarter < ?", "quarter > ?"), bounds, strict=True):
+                yield from self._rows(table, key, due, (bound,), told, written)
         days = timedelta(days=settings.totals_days)
         old, new = (today - days).isoformat(), (today + days).isoformat()
         key = "day, gate, lane, dir, kind, reason, carrier"
-        yield from self._rows("days", key, "day < ? OR day > ?", (old, new), old, written)
-        yield from self._rows("counts", "day, name", "day != '' AND (day < ? OR day > ?)", (old, new), old, written)
+        for name, names in (("days", key), ("counts", "day, name")):
+            for due, day in (("day > '' AND day < ?", old), ("day > ?", new)):
+                yield from self._rows(name, names, due, (day,), old, written)
 
     def _rows(
         self,

@@ -36,10 +36,17 @@ _GROUPS = f"""
     FROM (SELECT time, gate, lane, kind, reason, carrier, {_DIR} AS dir FROM events WHERE arrival > ? AND arrival <= ?)
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 """  # noqa: S608  constants of this module
+
+
+def _number(path: str) -> str:
+    """Only numbers leave SQLite: a text may hold what is no UTF-8 any more."""
+    return f"CASE WHEN json_type({_TEXT}, '{path}') IN ('integer', 'real') THEN json_extract({_TEXT}, '{path}') END"
+
+
 _TIMES = f"""
     SELECT CAST(strftime('%s', time) AS INTEGER) / {QUARTER_S}, gate, coalesce(lane, ''), coalesce(carrier, ''),
-        json_extract({_TEXT}, '$.data.lat_ms.ours'),
-        coalesce(json_extract({_TEXT}, '$.data.lat_ms.total'), json_extract({_TEXT}, '$.data.lat_ms.decided'))
+        {_number("$.data.lat_ms.ours")},
+        coalesce({_number("$.data.lat_ms.total")}, {_number("$.data.lat_ms.decided")})
     FROM events WHERE arrival > ? AND arrival <= ? AND kind = 'access.granted' AND json_valid({_TEXT})
 """  # noqa: S608  as above
 

@@ -219,8 +219,8 @@ STEPS: tuple[str, ...] = (
     -- For controller.queries: what pages look for, so that no filter reads what it does not show.
     CREATE INDEX events_kind ON events (kind, time DESC, gate, lane);
     CREATE INDEX events_open ON events (gate, kind, time DESC, lane) WHERE kind NOT IN (
-        'access.granted', 'antipassback.soft', 'door.closed', 'door.opened', 'egress.button', 'escort.bound', 'lane.opened',
-        'passage.completed', 'passage.not_taken', 'passage.reversed', 'passage.unknown');
+        'access.granted', 'antipassback.soft', 'door.closed', 'door.opened', 'egress.button', 'escort.bound',
+        'journal.checkpoint', 'lane.opened', 'passage.completed', 'passage.not_taken', 'passage.reversed', 'passage.unknown');
     CREATE INDEX quarters_passed ON quarters (quarter, gate, lane, dir, n) WHERE kind = 'passage.completed';
     CREATE INDEX quarters_passed_gate ON quarters (gate, quarter, lane, dir, n) WHERE kind = 'passage.completed';
     CREATE INDEX quarters_split ON quarters (quarter) WHERE kind = 'passage.completed' AND (reason != '' OR carrier != '');

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from random import Random
@@ -27,6 +28,8 @@ TICK_S = 2.0
 """Between looks for records that are not counted yet."""
 EVERY_S = 3600.0
 """Between runs of retention. The first is at the start, when all is counted."""
+FAILURES, UPKEEP = 20, "upkeep"
+"""So many in a row, some minutes, are an alarm, with this for its detail."""
 SHARE = 3.0
 """While there is more to do, a step is followed by a pause of so many times its length: ingest comes first."""
 _log = logging.getLogger(__name__)
@@ -51,15 +54,25 @@ class Upkeep:
         self._due = clock.monotonic()
         self._unclean = True
         """Something that was removed may still be in the files; after a start nobody knows."""
+        self._page = 1
+        """Where erasing goes on: a reader in the way ends it, and it must come to the end some time."""
         self._told = False
 
     async def run(self) -> None:
-        """For ever. A store that cannot write is tried again."""
+        """For ever. A store that cannot write is tried again; one that goes on failing is an alarm."""
+        failed: int | None = None
         while True:
             try:
                 await self.once()
+                if failed is None or failed >= FAILURES:  # also what an earlier run has left
+                    await self._troubles.trouble(RETENTION, UPKEEP, holds=False)
+                failed = 0
             except (sqlite3.Error, OSError, ErasureError) as error:
                 _log.warning("upkeep of the store: %s", error)
+                failed = (failed or 0) + 1
+                if failed >= FAILURES:
+                    with suppress(sqlite3.Error, OSError):
+                        await self._troubles.trouble(RETENTION, UPKEEP, holds=True)
                 await self._sleep(self._backoff.next())
             else:
                 self._backoff.reset()
@@ -101,7 +114,7 @@ class Upkeep:
             if step is None:
                 break
             removed.add(step[0])
-            self._unclean = True
+            self._unclean, self._page = True, 1
             await self._pause(began)
         if removed:
             head = await self._thread.call(self._store.deletions_head)
@@ -117,11 +130,13 @@ class Upkeep:
         await self._troubles.trouble(RETENTION, "", holds=bool(overdue))
 
     async def _erase(self) -> None:
-        first: int | None = 1
+        first: int | None = self._page
         while first is not None:
+            self._page = first
             began = self._clock.monotonic()
             first = await self._thread.call(partial(self._store.erasure.part, first))
             await self._pause(began)
+        self._page = 1
 
     async def _pause(self, began: float) -> None:
         await self._sleep(SHARE * (self._clock.monotonic() - began))

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from sqlite_utils import Database
 
+from controller.alarm_kinds import WEBHOOK
 from controller.webhook_message import ChangeRow
 from controller.webhook_settings import MAX_WEBHOOKS
 from protocol.clock import rfc3339
@@ -87,6 +88,11 @@ class WebhookRows:
             for (name,) in self._db.execute("SELECT name FROM webhooks").fetchall():
                 if name not in names:
                     self._db.execute("DELETE FROM webhooks WHERE name = ?", [name])
+
+    def troubled(self, names: Collection[str]) -> list[str]:
+        """Webhooks with an open alarm that are not among `names`."""
+        rows = self._db.execute("SELECT detail FROM alarm_states WHERE kind = ? AND closed IS NULL", [WEBHOOK])
+        return [detail for (detail,) in rows if detail not in names]
 
     def after(self, change: int, limit: int) -> list[ChangeRow]:
         """The next changes, oldest first."""

@@ -253,7 +253,7 @@ class Webhooks:
         troubles: Troubles,
     ) -> None:
         """Raises SecretError, CaError."""
-        self._rows, self._thread = rows, thread
+        self._rows, self._thread, self._troubles = rows, thread, troubles
         self._posts = {each.name: Post(each, read_secrets(each), clock) for each in settings}
         self.senders = [
             Sender(
@@ -270,8 +270,13 @@ class Webhooks:
         ]
 
     async def start(self) -> list[asyncio.Task[None]]:
-        """Tasks that run for ever. Raises sqlite3.Error."""
-        await self._thread.call(partial(self._rows.keep, set(self._posts)))
+        """Tasks that run for ever."""
+        try:
+            await self._thread.call(partial(self._rows.keep, set(self._posts)))
+            for name in await self._thread.call(partial(self._rows.troubled, set(self._posts))):
+                await self._troubles.trouble(WEBHOOK, name, holds=False)
+        except (sqlite3.Error, OSError) as error:
+            _log.warning("webhooks that are gone cannot be forgotten now: %s", error)
         return [asyncio.create_task(each.run(), name=f"webhook {each.webhook.name}") for each in self.senders]
 
     def wake(self) -> None:

@@ -130,6 +130,8 @@ TIMED = frozenset(
         Kind.DOOR_CLOSED,
         Kind.ESCORT_BOUND,
         Kind.ANTIPASSBACK_SOFT,
+        # Written in the commit of a record after a quiet minute: at night its time is that of a passage.
+        Kind.JOURNAL_CHECKPOINT,
     }
 )
 """Rows of these tell the exact time at which somebody who was let in, or out, walked: for the security officer alone, for days

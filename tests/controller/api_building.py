@@ -152,7 +152,7 @@ class Building:
             one.records,
             online=Online(True, "b1").encode(),
             state=GateState("b1", "e1", len(one.records), lanes).encode(),
-            health=Health("b1", "0.1", 5, ClockQuality.SYNCED, 3, 4, "v9", ("camera.hall",)).encode(),
+            health=Health("b1", "0.1", 500, ClockQuality.SYNCED, 3, 4, "v9", ("camera.hall",)).encode(),
         )
         self.feed("gate-2", two.records, online=Online(False, "b1").encode())
         for kind in (Kind.ALARM_FORCED, Kind.ALARM_TAMPER):

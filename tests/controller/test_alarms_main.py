@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from controller.alarm_kinds import WEBHOOK
 from controller.live import Live
 from controller.main import Controller
 from gwanmun import alarms_cli
@@ -57,3 +58,15 @@ async def test_an_alarm_goes_all_the_way_and_no_restart_loses_it(
     assert [row.state for row in second.live.alarms.values()] == ["acknowledged"]
     await gate.send(*journal.write(1, Kind.ALARM_TAMPER_CLEARED))
     await until(second.live, lambda live: not live.alarms)
+
+
+async def test_the_alarm_of_a_webhook_that_is_configured_no_more_ends_at_the_next_start(
+    run_controller: Callable[[], Awaitable[Controller]],
+) -> None:
+    first = await run_controller()
+    assert first.desk is not None
+    await first.desk.trouble(WEBHOOK, "gone", holds=True)
+    assert [row.detail for row in first.live.alarms.values()] == ["gone"]
+    await first.stop()
+    second = await run_controller()
+    assert not second.live.alarms

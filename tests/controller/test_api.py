@@ -138,7 +138,7 @@ async def test_refusals_are_told_with_their_wording(building: Building) -> None:
 
 
 async def test_latency_and_occupancy_are_answered_where_there_is_nothing_to_tell(building: Building) -> None:
-    assert (await building.get("/latency")).json() == {"stage": "ours", "p50": None, "p95": None, "p99": None, "n": 0}
+    assert (await building.get("/latency")).json() == {"stage": "ours", "p50": None, "p95": None, "p99": None}
     assert (await building.get("/occupancy")).json()["zones"] == []
     muster = (await building.get("/muster")).json()
     assert [gate["gate"] for gate in muster["gates"] if gate["why"] == "offline"] == ["gate-2"]

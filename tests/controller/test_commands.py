@@ -344,6 +344,24 @@ async def test_what_the_broker_has_kept_is_taken_over_where_the_database_is_olde
     assert (changed.sequence, dict(changed.levels)) == (2**40 + 1, {"hall": 1, "lobby": 2})
 
 
+async def test_what_was_heard_is_not_forgotten_while_it_cannot_be_kept(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    await desk.thread.call(lambda: desk.orders.set_emergency(3, {"yard": 1}))
+    desk.emergency.receive(earlier(2**40, {"lobby": 2}))
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.orders, "set_emergency", full)
+        for _ in range(2):
+            with pytest.raises(sqlite3.OperationalError):
+                await desk.emergency.issue()
+    assert issued(desk) == []
+    await desk.emergency.issue()
+    assert dict(issued(desk)[0].levels) == {"lobby": 2}
+
+
 async def test_a_change_is_made_from_what_was_heard_even_before_it_was_looked_at(desk: Desk) -> None:
     desk.emergency.receive(earlier(2**40, {"lobby": 2}))
     await desk.emergency.set({"hall": 1}, KIM)

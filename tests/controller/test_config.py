@@ -118,7 +118,7 @@ def test_the_documents_name_every_period_with_its_default() -> None:
         ('key = "c.key"', 'key = "c.key"\n[web]\nbind = "example.org"', "web.bind", "loopback"),
         ('key = "c.key"', 'key = "c.key"\n[web]\nbind = "::"', "web.bind", "loopback"),
         ('key = "c.key"', 'key = "c.key"\n[ingest]\nbatch = 0', "ingest.batch", "1 to 10000"),
-        ('key = "c.key"', 'key = "c.key"\n[reports]\nk = 2', "reports.k", "3 to 100"),
+        ('key = "c.key"', 'key = "c.key"\n[reports]\nk = 4', "reports.k", "5 to 100"),
         ('key = "c.key"', 'key = "c.key"\n[rules]\npolicy = "gone.toml"', "rules.policy", "existing file"),
         ('key = "c.key"', 'key = "c.key"\n[occupancy]\nreset = "04:10"', "occupancy.reset", "quarter of an hour"),
         ('key = "c.key"', 'key = "c.key"\n[occupancy]\nreset = "24:00"', "occupancy.reset", "quarter of an hour"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -90,3 +92,27 @@ def test_a_controller_that_does_not_answer_a_missing_token_and_a_wrong_key_are_t
     config.write_text("site = 3")
     assert command([*base, *release]) == EXIT_USAGE
     assert "site" in capsys.readouterr().err
+
+
+def test_a_token_goes_to_the_controller_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to a proxy of the environment nor where an answer points to."""
+    asked: list[str] = []
+
+    class Away(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_address[1]}/elsewhere")  # type: ignore[index]
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Away) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        monkeypatch.delenv("no_proxy", raising=False)
+        status, _ = Api(f"http://127.0.0.1:{server.server_port}", "secret").get("/api/v1/alarms")
+        server.shutdown()
+    assert (status, asked) == (302, ["/api/v1/alarms"])

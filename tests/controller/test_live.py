@@ -185,6 +185,14 @@ def test_a_passage_that_a_gate_tells_of_hours_later_is_counted_and_not_shown(
     assert live.counts == {"access.granted": 1, "access.denied": 1}
 
 
+def test_a_passage_of_a_gate_whose_clock_is_ahead_is_counted_and_not_shown(
+    live: Live, feed: Callable[..., None], journal: Any, clock: FixedClock
+) -> None:
+    clock.at -= timedelta(hours=5)
+    feed(evt(journal.write(1)[0]))
+    assert (list(live.last), live.lanes) == ([], {})
+
+
 def test_hostile_data_makes_no_lane_and_no_figure(live: Live, feed: Callable[..., None], journal: Any) -> None:
     feed(*(evt(journal.write(1, lane=lane)[0]) for lane in ("", "a b", ["l1"], {"x": 1}, "x" * 100)))
     assert live.lanes == {}

@@ -279,3 +279,14 @@ def _at(record: bytes, time: str) -> bytes:
     body = json.loads(record)
     body["time"] = time
     return json.dumps(body, separators=(",", ":")).encode()
+
+
+def test_what_a_gate_writes_where_a_number_belongs_holds_up_no_count(
+    store: Store, journal: Any, commit: Commit, path: Path
+) -> None:
+    for odd in ("\ud800", [1], {"a": 1}, None, True):
+        [record] = journal.write(1, lat_ms={"ours": 7, "total": 7})
+        journal.records[-1] = record.replace(b'"ours":7,"total":7', b'"ours":%s,"total":7' % json.dumps(odd).encode())
+        commit(store, journal.records[-1])
+    assert roll(store) == 5
+    assert [row[-1] for row in table(path, "latencies")] == [5]

@@ -52,7 +52,7 @@ def test_nothing_on_a_page_counts_the_records_that_are_not_shown(past: Past) -> 
     for minute in range(3):
         past.event(DAY + timedelta(minutes=minute + 1), Kind.PASSAGE_COMPLETED, dir="in")
     numbers: dict[str, Any] = {"from": 1, "to": 4, "hash": "f" * 64, "sealed": "x", "epoch": "e0"}
-    past.event(DAY + timedelta(hours=1), Kind.JOURNAL_CHECKPOINT, more=numbers)
+    past.event(DAY + timedelta(hours=1), Kind.JOURNAL_PRUNED, more=numbers)
     past.event(DAY + timedelta(hours=2), Kind.LOG_GAP, more={**numbers, "why": "full", "granted": 3})
     page = past.queries().timeline(SINCE, UNTIL, limit=2)
     for row in page.rows:

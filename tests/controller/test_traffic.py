@@ -217,6 +217,18 @@ def test_percentiles_are_those_of_all_decisions_counted(past: Past) -> None:
     assert past.queries().latency(DAY, NEXT) == past.queries().latency(DAY, NEXT, gate="gate-1", lane="l1") == expected
 
 
+@pytest.mark.parametrize("others", range(K))
+def test_times_taken_do_not_tell_whether_somebody_walked_the_other_way(past: Past, others: int) -> None:
+    past.count(DAY - timedelta(days=1), 9, dir="out")
+    past.count(DAY, 10)
+    past.took(DAY, 10, 10)
+    if others:
+        past.count(DAY, others, dir="out")
+    queries = past.queries()
+    for more in ({}, {"gate": "gate-1"}, {"gate": "gate-1", "lane": "l1"}):
+        assert queries.latency(DAY, NEXT, **more) == Percentiles(None, None, None, 0)
+
+
 def test_times_taken_count_only_where_passages_are_told_and_carriers_have_k(past: Past) -> None:
     nothing = Percentiles(None, None, None, 0)
     past.count(DAY, 4)

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from controller import rollups, upkeep
+from controller.alarm_kinds import RETENTION
 from controller.batch import Committed
+from controller.erasure import ErasureError
 from controller.ingest import StoreThread
 from controller.store import Store
 from controller.upkeep import EVERY_S, Upkeep
@@ -193,3 +195,47 @@ async def test_a_store_that_cannot_write_is_tried_again(
     assert not task.done()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_upkeep_that_goes_on_failing_is_an_alarm_until_it_works(
+    store: Store, thread: StoreThread, clock: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, sleeps = Told(), 0
+
+    class EnoughError(Exception):
+        pass
+
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async def sleep(_seconds: float) -> None:
+        nonlocal sleeps
+        sleeps += 1
+        if sleeps == upkeep.FAILURES:
+            assert told.holds[-1] == (RETENTION, True)
+            monkeypatch.undo()
+        elif sleeps > upkeep.FAILURES and told.holds[-1] == (RETENTION, False):
+            raise EnoughError
+
+    monkeypatch.setattr(store.rollups, "step", fails)
+    with pytest.raises(EnoughError):
+        await make(store, thread, clock, sleep, told).run()
+
+
+async def test_erasing_goes_on_where_a_reader_was_in_the_way(
+    store: Store, thread: StoreThread, clock: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def part(first: int) -> int | None:
+        seen.append(first)
+        if len(seen) == 3:
+            raise ErasureError("a reader is in the way")
+        return None if first == 401 else first + 100
+
+    one = make(store, thread, clock)
+    monkeypatch.setattr(store.erasure, "part", part)
+    with pytest.raises(ErasureError):
+        await one.once()
+    await one.once()
+    assert seen == [1, 101, 201, 201, 301, 401]
