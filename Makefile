@@ -18,7 +18,7 @@ help: ## 이 도움말 / this help
 demo: setup ## 작은 건물을 이 컴퓨터에서 실행 / a small building on this machine (ARGS=--scripted)
 	@$(BIN)/gwanmun demo $(ARGS)
 
-test: setup ## 빠른 시험 (5분 이내) / the quick tests (under 5 minutes)
+test: setup ## 빠른 시험 (5분쯤) / the quick tests (about 5 minutes)
 	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
 # In CI a package that is missing is an error, not a skipped test.
