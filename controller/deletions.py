@@ -40,7 +40,7 @@ class Deletion:
     def expected(self) -> str:
         """`hash` as it has to be."""
         told = [self.number, self.time, self.what, self.before, self.n, self.digest, self.prev]
-        return hashlib.sha256(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+        return row_hash(told).hex()
 
 
 class Run:

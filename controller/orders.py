@@ -6,7 +6,7 @@ An order is written before it is sent, so that none that a gate carried out is m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,25 @@ class OrderRow:
     outcome: str | None
     """None: sent, and the controller ended before it was answered."""
     answer: Mapping[str, Any] | None
+
+
+ORDER_COLUMNS = "id, time, gate, lane, verb, args, operator, role, second, second_role, outcome, answer"
+
+
+def order_row(row: Sequence[Any]) -> OrderRow:
+    """Of ORDER_COLUMNS."""
+    return OrderRow(
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        json.loads(row[5]),
+        Operator(row[6], row[7]),
+        None if row[8] is None else Operator(row[8], row[9]),
+        row[10],
+        None if row[11] is None else json.loads(row[11]),
+    )
 
 
 class Orders:
@@ -79,26 +98,8 @@ class Orders:
 
     def recent(self, limit: int) -> list[OrderRow]:
         """The newest first."""
-        rows = self._db.execute(
-            "SELECT id, time, gate, lane, verb, args, operator, role, second, second_role, outcome, answer FROM orders "
-            "ORDER BY time DESC, id LIMIT ?",
-            [limit],
-        )
-        return [
-            OrderRow(
-                row[0],
-                row[1],
-                row[2],
-                row[3],
-                row[4],
-                json.loads(row[5]),
-                Operator(row[6], row[7]),
-                None if row[8] is None else Operator(row[8], row[9]),
-                row[10],
-                None if row[11] is None else json.loads(row[11]),
-            )
-            for row in rows
-        ]
+        rows = self._db.execute(f"SELECT {ORDER_COLUMNS} FROM orders ORDER BY time DESC, id LIMIT ?", [limit])  # noqa: S608  ours
+        return [order_row(row) for row in rows]
 
     def emergency(self) -> tuple[int, dict[str, int]]:
         """Sequence and levels by zone; 0 where none was ever ordered."""

@@ -20,7 +20,7 @@ from controller.alarm_rows import AlarmRow
 from controller.batch import GateRow
 from controller.counted import Counted
 from controller.occupancy import Occupancy, Seen, Settings
-from controller.orders import OrderRow
+from controller.orders import ORDER_COLUMNS, OrderRow, order_row
 from controller.query_rows import (
     BadQueryError,
     Cell,
@@ -40,7 +40,6 @@ from controller.reading import Reading
 from controller.reports import Report
 from controller.timelines import MAX_LIMIT, MAX_TIE, timeline
 from protocol.clock import Clock, SystemClock
-from protocol.command import Operator
 
 DETAIL_DAYS = 7
 LONGEST_READ = timedelta(days=1)
@@ -212,13 +211,12 @@ class Queries:
         values = () if after is None else (after.time,)
         with self._reader.moment():
             rows = self._reader.rows(
-                "SELECT id, time, gate, lane, verb, args, operator, role, second, second_role, outcome, answer FROM orders "  # noqa: S608
-                f"{until} ORDER BY time DESC, id LIMIT ?",
+                f"SELECT {ORDER_COLUMNS} FROM orders {until} ORDER BY time DESC, id LIMIT ?",  # noqa: S608  ours
                 (*values, limit + skip + 1),
             )
         if after is not None:
             rows = rows[sum(1 for row in rows[:skip] if row[1] == after.time) :]
-        found = [_order(row) for row in rows[:limit]]
+        found = [order_row(row) for row in rows[:limit]]
         if len(rows) <= limit:
             return Page(found, None)
         last = found[-1].time
@@ -289,18 +287,3 @@ def _limit(limit: int) -> None:
         raise BadQueryError(
             f"limit: 1에서 {MAX_LIMIT} 사이여야 합니다", f"limit: a number from 1 to {MAX_LIMIT} is expected"
         )
-
-
-def _order(row: tuple[str, ...]) -> OrderRow:
-    return OrderRow(
-        row[0],
-        row[1],
-        row[2],
-        row[3],
-        row[4],
-        json.loads(row[5]),
-        Operator(row[6], row[7]),
-        None if row[8] is None else Operator(row[8], row[9]),
-        row[10],
-        None if row[11] is None else json.loads(row[11]),
-    )

@@ -5,8 +5,6 @@ Operators' names are in the table `reads` of the controller's database alone.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -17,6 +15,7 @@ from enum import StrEnum
 
 from sqlite_utils import Database
 
+from controller.deletions import row_hash
 from controller.query_rows import BadQueryError
 from protocol.clock import rfc3339
 
@@ -92,7 +91,7 @@ class ReadRow:
     def expected(self) -> str:
         """`hash` as it has to be."""
         told = [self.number, self.time, self.operator, self.role, self.reason, self.reference, self.query, self.prev]
-        return hashlib.sha256(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+        return row_hash(told).hex()
 
 
 _COLUMNS = "number, time, operator, role, reason, reference, query, prev, hash"
